@@ -1,0 +1,50 @@
+# `make demo` and `make test` need only make and Python 3.11 or newer: each builds its own virtual environment first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+WORKERS ?= 2
+
+.PHONY: help venv demo test check bench campaign lock clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):[^#]*## */\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+venv: $(VENV)/.installed  ## the virtual environment that all the others use
+
+$(VENV)/.installed: pyproject.toml requirements-dev.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(PIP) install --quiet -r requirements-dev.lock
+	$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	touch $@
+
+demo: venv  ## load real data, crash, recover, rebuild, verify
+	$(BIN)/python examples/demo.py
+
+test: venv  ## the tests
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -q
+
+check: venv  ## lint, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+
+bench: venv  ## the measured floors, interleaved, medians
+	$(BIN)/python -m benchmarks
+
+campaign: venv  ## the long runs: kills, signals, faults, fuzzing, the random machine
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -q --campaign
+
+lock:  ## pin anew what pyproject asks for
+	$(PYTHON) -m venv --clear build/lock
+	build/lock/bin/python -m pip --disable-pip-version-check install --quiet '.[dev]'
+	sed '/^[^#]/d' requirements-dev.lock > build/lock/head
+	build/lock/bin/python -m pip --disable-pip-version-check list --format=freeze | grep -viE '^(pip|veritydb)=' > build/lock/pins
+	cat build/lock/head build/lock/pins > requirements-dev.lock
+
+clean:  ## everything that can be made again
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

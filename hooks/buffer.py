@@ -1,0 +1,435 @@
+"""The change buffer: what a transaction has done so far, in order, able to forget its end.
+
+The preupdate hook appends rows to the *current run*, a pair of lists for one table and one kind of change; the session
+adds the events that no hook reports; the witness truncates at the marks it took. What exceeds the limits goes to an
+:class:`Overflow` (the log's spill file), part by part, and comes back if a rollback reaches into it.
+
+Rows are kept by run rather than one by one because that is how they are logged, and because two list appends a row are
+what a bulk insert can afford. Pure: nothing here knows SQLite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeAlias, cast
+
+from veritydb.errors import CaptureError
+from veritydb.events import BlobWrite, Clear, Event, Image, Op, RawText, Rows, Schema
+from veritydb.hooks.images import Kind, Table, mend_short_rows
+
+INSERT = 18
+DELETE = 9
+UPDATE = 23
+"""SQLite's numbers for the kinds of change, as the preupdate hook reports them."""
+
+_OPS = {INSERT: Op.INSERT, UPDATE: Op.UPDATE, DELETE: Op.DELETE}
+_CODES = {op: code for code, op in _OPS.items()}
+
+ROWS_MAX = 16_384
+BYTES_MAX = 1 << 20
+"""What stays in memory before a part goes to the overflow. A part becomes one sealed part of a record."""
+
+_ROW_BYTES = 24
+"""What a row costs in a record beside its values, about."""
+_VALUE_BYTES = 9
+_STEP_MIN = 16
+_STEP_MAX = 2_048
+"""Rows between two looks at the size."""
+_SAMPLE = 16
+"""Rows looked at to estimate the size of a step."""
+
+Mark: TypeAlias = "tuple[int, int]"
+"""A place in the buffer: how many entries, and how many rows the last of them has (-1: it is an event, take it whole)."""
+
+
+class Overflow(Protocol):
+    """Where parts go that the buffer does not keep."""
+
+    @property
+    def count(self) -> int:
+        """How many parts it holds."""
+        ...
+
+    def add(self, events: list[Event]) -> None:
+        """Take the next part."""
+        ...
+
+    def read(self, index: int) -> list[Event]:
+        """Return a part, equal to what was given."""
+        ...
+
+    def truncate(self, count: int) -> None:
+        """Forget all parts but the first ``count``."""
+        ...
+
+
+class Run:
+    """Consecutive changes of one kind to one table. All lists have one entry a row."""
+
+    __slots__ = ("after", "before", "code", "rowids", "rowids_after", "table")
+
+    def __init__(self, table: Table, code: int) -> None:
+        self.table = table
+        self.code = code
+        self.rowids: list[int] = []
+        self.rowids_after: list[int] = []
+        self.before: list[Image] = []
+        self.after: list[Image] = []
+
+    def cut(self, length: int) -> None:
+        """Forget all rows but the first ``length``."""
+        del self.rowids[length:], self.rowids_after[length:], self.before[length:], self.after[length:]
+
+    def event(self) -> Rows:
+        """Return the run as it is logged."""
+        table = self.table
+        code = self.code
+        rowids: list[int] | None = self.rowids
+        if table.without_rowid:
+            rowids = None
+        if code == INSERT:
+            return Rows(table.name, Op.INSERT, rowids, None, None, self.after)
+        before = mend_short_rows(self.before, table.real_columns) if table.real_columns else self.before
+        if code == DELETE:
+            return Rows(table.name, Op.DELETE, rowids, None, before, None)
+        rowids_after = self.rowids_after if rowids is not None and self.rowids_after != rowids else None
+        return Rows(table.name, Op.UPDATE, rowids, rowids_after, before, self.after)
+
+
+class ChangeBuffer:
+    """The changes of the transaction in progress.
+
+    The hook reads and writes the first group of attributes directly, by row.
+    """
+
+    __slots__ = (
+        "_bytes",
+        "_bytes_max",
+        "_entries",
+        "_holes",
+        "_overflow",
+        "_parts",
+        "_rows_max",
+        "_runs_check_at",
+        "_seen",
+        "add_after",
+        "add_before",
+        "add_rowid",
+        "add_rowid_after",
+        "check_at",
+        "code",
+        "name",
+        "on_truncate",
+        "rowids",
+        "spilled_schema",
+        "spilled_tables",
+    )
+
+    def __init__(
+        self, overflow: Overflow | None = None, *, rows_max: int = ROWS_MAX, bytes_max: int = BYTES_MAX
+    ) -> None:
+        self.name: str | None = None
+        """Table of the current run; None if the next row begins one."""
+        self.code = 0
+        self.rowids: list[int] = []
+        self.check_at = _STEP_MIN
+        """Length of the current run at which :meth:`look` is due."""
+
+        self._entries: list[Run | Event] = []
+        self._overflow = overflow
+        self._parts: list[int] = []
+        """For each part in the overflow, how many entries lie before its end."""
+        self._holes: list[tuple[int, ...]] = []
+        """For each part, where in it emptied runs stood: they are not handed out, but marks count them."""
+        self._rows_max = rows_max
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        self._seen = 0
+        """Rows of the current run whose size is in ``_bytes``."""
+        self._runs_check_at = _STEP_MIN
+        self.spilled_tables: set[str] = set()
+        """Tables of which rows have gone to the overflow in this transaction, even if they were rolled back since."""
+        self.spilled_schema = False
+        """Whether a schema statement went there."""
+        self.on_truncate: Callable[[Mark], None] | None = None
+        """Told of each truncation that removed something."""
+
+    def __len__(self) -> int:
+        """How many entries (runs and events) there are, spilled ones too; 0 if nothing was captured."""
+        entries = self._entries
+        return len(entries) + (self._parts[-1] if self._parts else 0)
+
+    def any(self) -> bool:
+        """Whether there is anything to log."""
+        return bool(self._parts) or any(type(entry) is not Run or entry.rowids for entry in self._entries)
+
+    @property
+    def approximate_bytes(self) -> int:
+        """What is in memory, as it would be logged, within a factor of two or so."""
+        self._measure()
+        return self._bytes
+
+    @property
+    def spilled_count(self) -> int:
+        """Parts in the overflow."""
+        return len(self._parts)
+
+    # ---- what the hook does
+
+    def begin_run(self, table: Table, code: int) -> Run:
+        """Begin a run; the hook appends to its lists through ``add_rowid`` and the others."""
+        if self._overflow is not None and len(self._entries) >= self._runs_check_at:
+            self._runs_check_at += _STEP_MIN
+            self.look()
+        run = Run(table, code)
+        self._entries.append(run)
+        self.code = code
+        self.rowids = run.rowids
+        self.add_rowid = run.rowids.append
+        self.add_rowid_after = run.rowids_after.append
+        self.add_before = run.before.append
+        self.add_after = run.after.append
+        self.name = table.name
+        self._seen = 0
+        self.check_at = _STEP_MIN
+        return run
+
+    def end_run(self) -> None:
+        """Let the next row begin a run."""
+        if self.name is not None:
+            self._measure()
+            self.name = None
+
+    def look(self) -> None:
+        """Estimate the size, spill if it is too much, and say when to look again."""
+        if self._overflow is None:
+            self.check_at = 1 << 62
+            return
+        before = self._bytes
+        step = max(len(self.rowids) - self._seen, 1)
+        self._measure()
+        if self._bytes >= self._bytes_max or len(self.rowids) >= self._rows_max or len(self._entries) >= self._rows_max:
+            self.spill()
+            return
+        room = (self._bytes_max - self._bytes) * step // max(self._bytes - before, 1)
+        self.check_at = len(self.rowids) + min(max(room // 2, _STEP_MIN), 2 * step, _STEP_MAX)
+
+    def _measure(self) -> None:
+        """Bring ``_bytes`` up to date with the current run, from a sample of its new rows."""
+        if self.name is None:
+            return
+        run = cast(Run, self._entries[-1])
+        count = len(run.rowids) - self._seen
+        if count <= 0:
+            return
+        stride = max(count // _SAMPLE, 1)
+        for images in (run.before, run.after):
+            sample = images[self._seen :: stride]
+            if sample:
+                self._bytes += sum(map(_image_bytes, sample)) * count // len(sample)
+        self._bytes += _ROW_BYTES * count
+        self._seen = len(run.rowids)
+
+    # ---- what the session and the witness do
+
+    def add(self, event: Event) -> None:
+        """Append an event that no hook reports."""
+        self.end_run()
+        self._entries.append(event)
+        if isinstance(event, Rows):
+            for images in (event.before, event.after):
+                self._bytes += sum(map(_image_bytes, images or ()))
+        else:
+            self._bytes += 2 * _ROW_BYTES
+        if self._overflow is not None and self._bytes >= self._bytes_max:
+            self.spill()
+
+    def mark(self) -> Mark:
+        """Return the place reached, for :meth:`truncate`."""
+        entries = self._entries
+        if not entries:
+            return (len(self), -1)
+        last = entries[-1]
+        return (len(self), len(last.rowids) if type(last) is Run else -1)
+
+    def truncate(self, mark: Mark) -> None:
+        """Forget everything after ``mark``."""
+        if mark == self.mark():
+            return
+        count, length = mark
+        self.name = None
+        base = self._parts[-1] if self._parts else 0
+        if count < base or (count == base and length >= 0 and base):
+            self._unspill(count)
+            base = self._parts[-1] if self._parts else 0
+        del self._entries[count - base :]
+        if length >= 0 and self._entries:
+            last = self._entries[-1]
+            if type(last) is Run:
+                last.cut(length)
+        self._recount()
+        if self.on_truncate is not None:
+            self.on_truncate(mark)
+
+    def clear(self) -> None:
+        """Forget the transaction."""
+        self.name = None
+        self.rowids = []
+        self._entries = []
+        self._bytes = 0
+        self._seen = 0
+        self._runs_check_at = _STEP_MIN
+        if self._parts:
+            self._parts.clear()
+            self._holes.clear()
+            self.spilled_tables.clear()
+            self.spilled_schema = False
+            if self._overflow is not None:
+                self._overflow.truncate(0)
+
+    def entries(self, start: int = 0) -> list[Run | Event]:
+        """Return the entries in memory from the one with number ``start`` on (numbers count spilled ones too)."""
+        base = self._parts[-1] if self._parts else 0
+        return self._entries[max(start - base, 0) :]
+
+    def drop_runs(self, mark: Mark, unwanted: Callable[[Run], bool]) -> None:
+        """Empty the runs after ``mark`` that are ``unwanted``; what has been spilled stays."""
+        self.end_run()
+        for entry in self.entries(mark[0]):
+            if type(entry) is Run and unwanted(entry):
+                entry.cut(0)
+
+    def events(self) -> list[Event]:
+        """Return what is in memory: all of the transaction, or what follows the spilled parts."""
+        events: list[Event] = []
+        append = events.append
+        for entry in self._entries:
+            if type(entry) is not Run:
+                append(cast(Event, entry))
+            elif entry.rowids and entry.table.kind != Kind.IGNORED:
+                append(entry.event())
+        return events
+
+    def single(self) -> tuple[Op, str, int | None, int | None, Image | None, Image | None] | None:
+        """Return the one row change that is all of the transaction, or None: the commonest commit, without an event.
+
+        The values are those of :func:`veritydb.codec.encode_single`.
+        """
+        entries = self._entries
+        if len(entries) != 1 or self._parts:
+            return None
+        run = entries[0]
+        if type(run) is not Run or len(run.rowids) != 1:
+            return None
+        table = run.table
+        if table.kind is not Kind.PLAIN or table.real_columns:
+            return None
+        code = run.code
+        return (
+            _OPS[code],
+            table.name,
+            None if table.without_rowid else run.rowids[0],
+            run.rowids_after[0] if code == UPDATE and not table.without_rowid else None,
+            run.before[0] if code != INSERT else None,
+            run.after[0] if code != DELETE else None,
+        )
+
+    def single(self) -> tuple[Op, str, int | None, int | None, Image | None, Image | None] | None:
+        """Return the transaction if it is one row: op, table, rowid, rowid after, image before, image after."""
+        entries = self._entries
+        if len(entries) != 1 or self._parts:
+            return None
+        run = entries[0]
+        if type(run) is not Run or len(run.rowids) != 1:
+            return None
+        table = run.table
+        code = run.code
+        rowid = None if table.without_rowid else run.rowids[0]
+        if code == INSERT:
+            return Op.INSERT, table.name, rowid, None, None, run.after[0]
+        before = mend_short_rows(run.before, table.real_columns)[0]
+        if code == DELETE:
+            return Op.DELETE, table.name, rowid, None, before, None
+        rowid_after = None if rowid is None else run.rowids_after[0]
+        return Op.UPDATE, table.name, rowid, rowid_after, before, run.after[0]
+
+    # ---- the overflow
+
+    def spill(self) -> None:
+        """Hand what is in memory to the overflow as one part."""
+        overflow = self._overflow
+        if overflow is None or not self._entries:
+            return
+        self.name = None
+        part: list[Event] = []
+        holes: list[int] = []
+        for place, entry in enumerate(self._entries):
+            if type(entry) is Run:
+                if not entry.rowids:
+                    holes.append(place)
+                    continue
+                if not entry.table.resolved:
+                    raise CaptureError(f"rows of {entry.table.name} came before its schema was known")
+                self.spilled_tables.add(entry.table.name)
+                part.append(entry.event())
+            else:
+                event = cast(Event, entry)
+                if isinstance(event, (Rows, Clear, BlobWrite)):
+                    self.spilled_tables.add(event.table)
+                elif isinstance(event, Schema):
+                    self.spilled_schema = True
+                part.append(event)
+        end = len(self)
+        overflow.add(part)
+        self._parts.append(end)
+        self._holes.append(tuple(holes))
+        self._entries = []
+        self._bytes = 0
+        self._seen = 0
+        self._runs_check_at = _STEP_MIN
+        self.rowids = []
+
+    def _unspill(self, count: int) -> None:
+        """Bring back the part in which entry number ``count`` is the last to stay; forget the parts after it."""
+        overflow = self._overflow
+        assert overflow is not None
+        index = next(i for i, end in enumerate(self._parts) if end >= count)
+        self._entries = [_entry(event) for event in overflow.read(index)] if count else []
+        for place in self._holes[index]:
+            self._entries.insert(place, Run(_NO_TABLE, INSERT))
+        overflow.truncate(index)
+        del self._parts[index:], self._holes[index:]
+
+    def _recount(self) -> None:
+        """Estimate the size anew after entries went."""
+        self._bytes = 0
+        for entry in self._entries:
+            for images in (entry.before, entry.after) if isinstance(entry, (Run, Rows)) else ():
+                if images:
+                    sample = images[:: max(len(images) // _SAMPLE, 1)]
+                    self._bytes += (sum(map(_image_bytes, sample)) + _ROW_BYTES) * len(images) // len(sample)
+        self._runs_check_at = len(self._entries) + _STEP_MIN
+        self._seen = 0
+
+
+def _entry(event: Event) -> Run | Event:
+    """Return the run that became ``event``, so that it can be cut; net runs and other events are taken whole."""
+    if not isinstance(event, Rows) or event.net:
+        return event
+    table = Table(event.table)
+    table.without_rowid = event.rowids is None
+    run = Run(table, _CODES[event.op])
+    run.rowids = event.rowids if event.rowids is not None else [0] * len(event)
+    run.rowids_after = list(event.rowids_after if event.rowids_after is not None else run.rowids)
+    run.before = event.before or []
+    run.after = event.after or []
+    return run
+
+
+def _image_bytes(image: Image) -> int:
+    """Return about how many bytes an image takes in a record."""
+    return sum(len(value) if type(value) in _SIZED else _VALUE_BYTES for value in image)  # type: ignore[arg-type]
+
+
+_SIZED = frozenset((str, bytes, RawText))
+_NO_TABLE = Table("", Kind.IGNORED)

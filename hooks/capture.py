@@ -1,0 +1,539 @@
+"""Capture: SQLite's callbacks in, events out.
+
+One :class:`Capture` belongs to one connection. The session drives it in these steps:
+
+1. ``join()`` before a transaction's first change to the main file: it takes the write lock, and the witness listens.
+2. ``statement_mark()`` before a statement; ``unwind(mark, error)`` after it if a Python exception came out of it;
+   ``join_tail()`` after it if ``tail_due``.
+3. For what no hook reports: ``settle()`` before a schema statement, ``add_schema(event, mark)`` after it; ``add(event)``.
+4. ``drain()`` before COMMIT if there are virtual tables: their index is written, so that all rows are in the buffer.
+5. COMMIT. SQLite calls ``client.on_sync()`` (SQL allowed; late rows, sequences and statistics are in the buffer by
+   then), then ``client.on_commit()`` (no SQL; ``buffer.events()`` is the transaction), which answers whether to veto.
+   ``client.on_rollback()`` follows every rollback of a whole transaction.
+
+The preupdate hook may not run SQL and is the hottest code of the product: it appends to two lists and no more where it
+can. ``docs/internals/capture.md`` explains what it cannot see, and what is done about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from types import CodeType
+from typing import Any, NamedTuple, Protocol
+
+import apsw
+
+from veritydb.errors import CaptureError
+from veritydb.events import Event, Schema
+from veritydb.hooks import buffer as buffers
+from veritydb.hooks import witness as witnesses
+from veritydb.hooks.buffer import DELETE, INSERT, UPDATE, ChangeBuffer, Mark, Overflow, Run
+from veritydb.hooks.catalog import Catalog
+from veritydb.hooks.images import Kind, Table
+from veritydb.hooks.late import Late
+from veritydb.hooks.sequences import Sequences
+from veritydb.hooks.statistics import Statistics
+from veritydb.hooks.witness import Head, Witness
+
+
+class CaptureClient(Protocol):
+    """Who is told (the session)."""
+
+    def on_sync(self) -> None:
+        """Handle the coming commit. SQL is allowed, on a cursor kept for it. An exception refuses the commit."""
+        ...
+
+    def on_commit(self) -> bool:
+        """Handle the commit itself: True, or an exception, turns it into a rollback. No SQL."""
+        ...
+
+    def on_rollback(self) -> None:
+        """Handle the rollback of the whole transaction."""
+        ...
+
+    def reader(self) -> apsw.Connection | None:
+        """Return a connection that sees the file as it was when the transaction began; None if there is none."""
+        ...
+
+
+class Quiet(Protocol):
+    """Who must not be asked about our own statements (the planner, for its authorizer): counted up while they run."""
+
+    internal: int
+
+
+class _Nobody:
+    internal = 0
+
+
+class StatementMark(NamedTuple):
+    """Where a statement began."""
+
+    mark: Mark
+    depth: int
+    """Savepoints open."""
+
+
+class Capture:
+    """Row changes of ``db``'s schema ``main``, recorded as they happen and forgotten as SQLite rolls them back."""
+
+    def __init__(
+        self,
+        db: apsw.Connection,
+        client: CaptureClient,
+        overflow: Overflow | None = None,
+        *,
+        quiet: Quiet | None = None,
+        rows_max: int = buffers.ROWS_MAX,
+        bytes_max: int = buffers.BYTES_MAX,
+    ) -> None:
+        self.db = db
+        self.buffer = ChangeBuffer(overflow, rows_max=rows_max, bytes_max=bytes_max)
+        self.joined = False
+        """Whether the witness is in the transaction."""
+        self.poison: BaseException | None = None
+        """Why this transaction may not commit: something could not be captured. Kept until the next join."""
+        self.tail_due = False
+        """Whether another virtual table has joined, so that :meth:`join_tail` should be called before going on."""
+        self.changes = 0
+        """``changes()`` as it was before the join, which sets it to 0."""
+
+        self._client = client
+        self._quiet: Quiet = quiet if quiet is not None else _Nobody()
+        self._cursor = db.cursor()
+        self._execute = self._cursor.execute
+        self.catalog = Catalog()
+        self._late = Late(self)
+        self._sequences = Sequences(self)
+        self._statistics = Statistics(self, self._late)
+
+        self._enabled = True
+        self._inside = False
+        """Whether SQLite counts the head among the transaction's virtual tables."""
+        self._marks: dict[int, Mark] = {}
+        self._depth = 0
+        self._joining = False
+        self._head = Head(self)
+        self._tails: list[Witness] = []
+        self._tail_statements: list[str] = []
+        self._tail_count = 0
+        """Tails in the transaction."""
+        self._last: Witness = self._head
+        self._heard_of: set[str] = set()
+        """Virtual tables known to be in the transaction."""
+
+        self._join_statement = witnesses.install(db, witnesses.HEAD, self._head)
+        self.buffer.on_truncate = self._truncated
+        hook = self._make_hook()
+        self._codes = _code_objects(hook, self._on_commit_hook, self._on_rollback_hook, Capture, Witness, Head, ChangeBuffer)
+        db.preupdate_hook(hook, id=self)
+        db.set_commit_hook(self._on_commit_hook, id=self)
+        db.set_rollback_hook(self._on_rollback_hook, id=self)
+
+    # ---- for the session
+
+    @property
+    def enabled(self) -> bool:
+        """Whether changes are captured; off while the log's own transactions are applied."""
+        return self._enabled
+
+    @enabled.setter
+    def enabled(self, value: bool) -> None:
+        self._enabled = value
+        # The hook stays installed: a DELETE without WHERE that is prepared while there is none reports no rows ever.
+        # It tests nothing more than the name of the current run, so end the run.
+        self.buffer.end_run()
+
+    @property
+    def captured(self) -> bool:
+        """Whether the transaction has anything to log, or may have once its virtual tables have written."""
+        return bool(len(self.buffer) or self._heard_of)
+
+    @property
+    def virtual_joined(self) -> bool:
+        """Whether virtual tables of the program's are known to be in the transaction."""
+        return bool(self._heard_of)
+
+    @property
+    def virtual_tables(self) -> frozenset[str]:
+        """The virtual tables of the schema, as far as it is known since the last join."""
+        return self.catalog.virtual
+
+    @property
+    def captured(self) -> bool:
+        """Whether there is anything to log."""
+        return self.buffer.any()
+
+    @property
+    def virtual_joined(self) -> bool:
+        """Whether another virtual table is known to be in the transaction, so that :meth:`drain` is due."""
+        return bool(self._heard_of)
+
+    def join(self) -> None:
+        """Enter the transaction, before its first change. Takes the main file's write lock."""
+        if self.joined:
+            return
+        if not self._inside:
+            self._reset()
+        self.poison = None
+        if len(self.buffer):
+            self.poison = CaptureError("rows were changed before the transaction was joined; it cannot commit")
+        self.changes = self.db.changes()
+        self._joining = True
+        self._quiet.internal += 1
+        try:
+            self._execute(self._join_statement)
+            self.catalog.check(self._cursor)
+            if self.catalog.has_sequence:
+                self._sequences.begin(self._cursor)
+        finally:
+            self._quiet.internal -= 1
+            self._joining = False
+        self.joined = True
+
+    def join_tail(self) -> None:
+        """Let one more witness join, behind the virtual tables that have joined so far."""
+        self.tail_due = False
+        number = self._tail_count
+        if number == len(self._tails):
+            tail = Witness(self)
+            self._tails.append(tail)
+            self._tail_statements.append(witnesses.install(self.db, f"{witnesses.TAIL}{number}", tail))
+        self._joining = True
+        self._quiet.internal += 1
+        try:
+            self._execute(self._tail_statements[number])
+        finally:
+            self._quiet.internal -= 1
+            self._joining = False
+        self._tail_count = number + 1
+        self._last = self._tails[number]
+
+    def wrote_virtual(self, name: str) -> None:
+        """Take note that a statement wrote virtual table ``name``: some show it by no row until they are flushed."""
+        if name not in self._heard_of:
+            self._heard_of.add(name)
+            self.tail_due = True
+
+    def drain(self) -> None:
+        """Make the virtual tables write out what they hold back (FTS its index), before COMMIT."""
+        self._quiet.internal += 1
+        try:
+            self._execute("SAVEPOINT _veritydb_drain")
+            self._execute("RELEASE _veritydb_drain")
+        finally:
+            self._quiet.internal -= 1
+
+    def statement_mark(self) -> StatementMark:
+        """Return where the statement that follows begins, after a tail has joined that is due."""
+        if self.tail_due:
+            self.join_tail()
+        return StatementMark(self.buffer.mark(), self._depth)
+
+    def unwind(self, mark: StatementMark, error: BaseException) -> None:
+        """Bring the buffer to what is really there, after a statement that a Python exception left.
+
+        While the exception is on its way APSW calls no callback, so the rollback of the statement was not heard. What
+        SQLite does is known all the same: a statement that opened a journal, which was heard, is rolled back to it;
+        one that did not keeps its rows; and if the whole transaction is gone, autocommit is on. Only if the exception
+        came out of our own callbacks, a row may be missing, and the transaction may not commit.
+        """
+        if self.joined and self.db.get_autocommit():
+            self._on_rollback_hook()
+            return
+        if self._passed_through_us(error):
+            self._poison(error)
+        if self._depth > mark.depth:
+            self.buffer.truncate(self._marks[mark.depth])
+            self._depth = mark.depth
+
+    def add(self, event: Event) -> None:
+        """Append an event that no hook reports."""
+        self.buffer.add(event)
+
+    def settle(self) -> None:
+        """Log the late rows now; before a schema statement, for it may change what can be read."""
+        self._quiet.internal += 1
+        try:
+            self._late.settle()
+        finally:
+            self._quiet.internal -= 1
+
+    def add_schema(self, event: Schema, mark: StatementMark) -> None:
+        """Append a schema statement that has run since ``mark``, and read the schema anew.
+
+        Rows that it wrote into tables which it has made itself (a virtual table's shadow tables) are forgotten:
+        replaying the statement writes them again. Rows reported of other tables (the cascades of DROP TABLE) stay,
+        before the statement.
+        """
+        self.buffer.drop_runs(mark.mark, _is_new)
+        self._late.forget_new()
+        self.buffer.add(event)
+        self.schema_changed()
+
+    def schema_changed(self) -> None:
+        """Read the schema, which has changed inside this transaction."""
+        self.buffer.end_run()
+        self._quiet.internal += 1
+        try:
+            self.catalog.read(self._cursor)
+        finally:
+            self._quiet.internal -= 1
+        self.catalog.invalidate()
+
+    def refresh_statistics(self) -> None:
+        """Log the content of the tables ``sqlite_stat*`` at the commit: ANALYZE, DROP INDEX, DROP TABLE change them."""
+        self._statistics.due = True
+
+    def add_table(self, table: str) -> None:
+        """Append the whole content of ``table`` as inserts: no row of CREATE TABLE … AS SELECT is reported."""
+        self._quiet.internal += 1
+        try:
+            self._late.add_content(table)
+        finally:
+            self._quiet.internal -= 1
+
+    def touch(self, table: str, rowid: int) -> None:
+        """Remember that a row has changed in a way that no image tells; it is read at the commit."""
+        self._late.touch(self.catalog.tables[table], rowid)
+
+    def close(self) -> None:
+        """Take the hooks off the connection, before it is closed."""
+        self.db.preupdate_hook(None, id=self)
+        self.db.set_commit_hook(None, id=self)
+        self.db.set_rollback_hook(None, id=self)
+        self._cursor.close()
+
+    def open_reader(self) -> apsw.Connection | None:
+        """Return the client's view of the file as it was when the transaction began."""
+        return self._client.reader()
+
+    # ---- the preupdate hook
+
+    def _make_hook(self) -> Callable[[apsw.PreUpdate], None]:
+        buffer = self.buffer
+        begin = self._on_first_row
+
+        def on_row(u: apsw.PreUpdate) -> None:
+            try:
+                # The name goes first: it differs oftenest, and is None when there is no run to go on with.
+                if u.table_name == buffer.name and u.opcode == buffer.code and u.database_name == "main":
+                    code = buffer.code
+                    if code == INSERT:
+                        buffer.add_after(u.new)  # type: ignore[arg-type]
+                    elif code == UPDATE:
+                        before = u.old
+                        buffer.add_after(u.new)  # type: ignore[arg-type]
+                        buffer.add_before(before)  # type: ignore[arg-type]
+                        buffer.add_rowid_after(u.rowid_new)
+                    else:
+                        if u.blob_write >= 0:
+                            begin(u)
+                            return
+                        buffer.add_before(u.old)  # type: ignore[arg-type]
+                    # Last, because the number of rowids is the length of the run.
+                    buffer.add_rowid(u.rowid)
+                    if len(buffer.rowids) >= buffer.check_at:
+                        buffer.look()
+                else:
+                    begin(u)
+            except (UnicodeDecodeError, apsw.RangeError):
+                begin(u)
+            except BaseException as error:
+                self._poison(error)
+                raise
+
+        return on_row
+
+    def _on_first_row(self, u: apsw.PreUpdate) -> None:
+        """Handle a row that does not go on with the current run."""
+        if not self._enabled or u.database_name != "main":
+            return
+        buffer = self.buffer
+        name = u.table_name
+        table = self.catalog.tables.get(name)
+        if table is None:
+            table = self.catalog.meet(name)
+        elif table.kind is not Kind.PLAIN:
+            self._on_special_row(table, u)
+            return
+        if table.owner and table.owner not in self._heard_of:
+            self._heard_of.add(table.owner)
+            self.tail_due = True
+        code = u.opcode
+        late = self._late
+        if table.name in late.touched or (code == DELETE and u.blob_write >= 0):
+            self._on_late_row(table, u)
+            return
+        try:
+            before = u.old
+            after = u.new
+        except (UnicodeDecodeError, apsw.RangeError):
+            self._on_late_row(table, u)
+            return
+        if self.catalog.text_encoding != "utf-8" and _has_text(before, after):
+            # SQLite translates text for the hook, and invalid UTF-16 becomes other text without a word.
+            self._on_late_row(table, u)
+            return
+        rowid = u.rowid
+        buffer.begin_run(table, code)
+        if after is not None:
+            buffer.add_after(after)
+        if before is not None:
+            buffer.add_before(before)
+        if code == UPDATE:
+            buffer.add_rowid_after(u.rowid_new)
+        buffer.add_rowid(rowid)
+        if self.catalog.text_encoding != "utf-8":
+            buffer.end_run()
+
+    def _on_late_row(self, table: Table, u: apsw.PreUpdate) -> None:
+        self.buffer.end_run()
+        self._late.touch(table, u.rowid)
+        if u.opcode == UPDATE:
+            self._late.touch(table, u.rowid_new)
+
+    def _on_special_row(self, table: Table, u: apsw.PreUpdate) -> None:
+        kind = table.kind
+        if kind == Kind.LATE:
+            self._on_late_row(table, u)
+        elif kind == Kind.STATISTICS:
+            self._statistics.due = True
+        elif kind == Kind.FORBIDDEN:
+            self._poison(CaptureError("sqlite_schema was written directly, which cannot be logged"))
+
+    # ---- what the witnesses hear
+
+    def on_begin(self, source: Witness) -> None:
+        """See :class:`veritydb.hooks.witness.Listener`."""
+        if source is self._head:
+            self._inside = True
+
+    def on_savepoint(self, source: Witness, level: int) -> None:
+        """See :class:`veritydb.hooks.witness.Listener`."""
+        try:
+            if self._joining:
+                # SQLite tells a newcomer which savepoint is the innermost. It is older than what a tail would mark,
+                # and marks below the head's join are the beginning.
+                if source is self._head:
+                    self._depth = level + 1
+                return
+            self._marks[level] = self.buffer.mark()
+            self._depth = level + 1
+        except BaseException as error:
+            self._poison(error)
+            raise
+
+    def on_rollback_to(self, level: int) -> None:
+        """See :class:`veritydb.hooks.witness.Listener`."""
+        try:
+            self.buffer.truncate(self._marks.get(level, (0, -1)))
+            self._depth = level + 1
+        except BaseException as error:
+            self._poison(error)
+            raise
+
+    def on_release(self, level: int) -> None:
+        """See :class:`veritydb.hooks.witness.Listener`."""
+        self._depth = level
+
+    def on_sync(self, source: Witness) -> None:
+        """See :class:`veritydb.hooks.witness.Listener`."""
+        if source is not self._last or not self._enabled:
+            return
+        self._quiet.internal += 1
+        try:
+            self._late.settle()
+            if self.catalog.has_sequence:
+                self._sequences.settle(self._cursor)
+            if self._statistics.due:
+                self._statistics.settle()
+            self._client.on_sync()
+        except BaseException as error:
+            # Not raised: APSW would call no callback any more. The commit hook refuses, and the client has the cause.
+            self._poison(error)
+        finally:
+            self._quiet.internal -= 1
+
+    def on_end(self) -> None:
+        """See :class:`veritydb.hooks.witness.Listener`."""
+        self._reset()
+        self.buffer.clear()
+
+    # ---- the two other hooks
+
+    def _on_commit_hook(self) -> bool:
+        if not self._enabled:
+            return False
+        try:
+            if self.poison is None and (len(self.buffer) or self._late.touched):
+                if not self.joined:
+                    self.poison = CaptureError("rows were changed by a transaction that was not joined; rolled back")
+                elif self._late.touched:
+                    self.poison = CaptureError("a row changed while the transaction was committing; rolled back")
+            if self._client.on_commit():
+                return True
+        except BaseException as error:
+            self._poison(error)
+        return self.poison is not None
+
+    def _on_rollback_hook(self) -> None:
+        self._reset()
+        self.buffer.clear()
+        if self._enabled:
+            self._client.on_rollback()
+
+    # ---- inside
+
+    def _poison(self, error: BaseException) -> None:
+        if self.poison is None:
+            self.poison = error
+
+    def _reset(self) -> None:
+        """Forget the transaction, but for what is in the buffer and why it was refused."""
+        self.joined = self._inside = False
+        self.tail_due = False
+        self._marks.clear()
+        self._depth = 0
+        self._tail_count = 0
+        self._last = self._head
+        self._heard_of.clear()
+        self._late.clear()
+        self._statistics.due = False
+
+    def _truncated(self, mark: Mark) -> None:
+        self._late.truncate(mark)
+        self._sequences.truncate(mark)
+
+    def _passed_through_us(self, error: BaseException) -> bool:
+        """Whether ``error`` came out of one of our callbacks.
+
+        A signal's exception can be raised at the first instruction of a function, before its ``try``.
+        """
+        frame = error.__traceback__
+        while frame is not None:
+            if frame.tb_frame.f_code in self._codes:
+                return True
+            frame = frame.tb_next
+        return False
+
+
+def _is_new(run: Run) -> bool:
+    return not run.table.resolved
+
+
+def _has_text(*images: tuple[Any, ...] | None) -> bool:
+    return any(type(value) is str for image in images if image is not None for value in image)
+
+
+def _code_objects(*things: Any) -> frozenset[CodeType]:
+    """Return the code of functions, bound methods and of the methods of classes."""
+
+    def codes() -> Iterator[CodeType]:
+        for thing in things:
+            for part in vars(thing).values() if isinstance(thing, type) else (thing,):
+                code = getattr(part, "__code__", None)
+                if code is not None:
+                    yield code
+
+    return frozenset(codes())

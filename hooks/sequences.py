@@ -1,0 +1,112 @@
+"""``sqlite_sequence``: AUTOINCREMENT's memory, which moves without any event.
+
+Replaying the inserts into an AUTOINCREMENT table moves its sequence as SQLite does: to the highest rowid. Live, it may
+end elsewhere: ``INSERT OR IGNORE`` moves it without a row, ``OR FAIL`` keeps rows and not the sequence, and people may
+write the table. So at the commit each row is compared with what replay would make of it, and logged if it differs.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeAlias, cast
+
+import apsw
+
+from veritydb.events import Clear, Image, Op, Rows, Sequence, Value
+from veritydb.hooks.buffer import INSERT, ChangeBuffer, Mark, Run
+from veritydb.hooks.catalog import Catalog
+
+_SELECT = "SELECT rowid, name, seq FROM main.sqlite_sequence"
+
+State: TypeAlias = "list[tuple[int, Value, Value]]"
+"""The rows: rowid, name, seq."""
+
+
+class Host(Protocol):
+    """What sequences need of :class:`veritydb.hooks.capture.Capture`."""
+
+    buffer: ChangeBuffer
+    catalog: Catalog
+
+
+class Sequences:
+    """The sequences of one transaction: as they were, or as they were last logged."""
+
+    __slots__ = ("_base", "_host", "_logged")
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._base: State = []
+        self._logged: list[tuple[Mark, State]] = []
+        """What was logged in this transaction, and where it stands; the last counts."""
+
+    def begin(self, cursor: apsw.Cursor) -> None:
+        """Take note of the state at the join."""
+        self._base = cursor.execute(_SELECT).fetchall()
+        if self._logged:
+            self._logged.clear()
+
+    def truncate(self, mark: Mark) -> None:
+        """Take back what was logged after ``mark``."""
+        while self._logged and self._logged[-1][0] >= mark:
+            self._logged.pop()
+
+    def settle(self, cursor: apsw.Cursor) -> None:
+        """Log what replay would not come to by itself."""
+        base = self._logged[-1][1] if self._logged else self._base
+        state: State = cursor.execute(_SELECT).fetchall()
+        forced, highest = self._inserted()
+        if state == base and not highest and not forced:
+            return
+        here = self._host.buffer.mark()
+        was = _by_name(base)
+        now = _by_name(state)
+        if was is None or now is None:
+            if state != base or highest or forced:
+                self._log_content(state)
+        else:
+            self._log_rows(was, now, forced, highest)
+        self._logged.append((here, state))
+
+    def _log_rows(self, was: dict[str, Value], now: dict[str, Value], forced: set[str], highest: dict[str, int]) -> None:
+        add = self._host.buffer.add
+        for name, value in now.items():
+            expected = was.get(name)
+            if name in highest:
+                expected = max(expected if type(expected) is int else 0, highest[name])
+            if name in forced or type(value) is not type(expected) or value != expected:
+                add(Sequence(name, value))
+        for name in {*was, *highest, *forced}:
+            if name not in now and (name in was or self._host.catalog.tables[name].autoincrement):
+                add(Sequence(name, None, gone=True))
+
+    def _log_content(self, state: State) -> None:
+        """Log the table as a whole: somebody has given it rows that are not sequences."""
+        add = self._host.buffer.add
+        add(Clear("sqlite_sequence"))
+        if state:
+            images: list[Image] = [(name, value) for _, name, value in state]
+            add(Rows("sqlite_sequence", Op.INSERT, [rowid for rowid, _, _ in state], None, None, images))
+
+    def _inserted(self) -> tuple[set[str], dict[str, int]]:
+        """Return the tables whose sequence replay moves: those of which it cannot be told how far, and the others."""
+        tables = self._host.catalog.tables
+        buffer = self._host.buffer
+        forced: set[str] = set()
+        highest: dict[str, int] = {}
+        for name in buffer.spilled_tables:
+            if (table := tables.get(name)) is not None and table.autoincrement:
+                forced.add(name)
+        for entry in buffer.entries():
+            if type(entry) is Run:
+                if entry.code == INSERT and entry.table.autoincrement and entry.rowids:
+                    name = entry.table.name
+                    highest[name] = max(highest.get(name, 0), max(entry.rowids))
+            elif isinstance(entry, Rows) and (table := tables.get(entry.table)) is not None and table.autoincrement:
+                forced.add(entry.table)
+        return forced, highest
+
+
+def _by_name(state: State) -> dict[str, Value] | None:
+    """Return the sequences by table; None if the rows are not one for each table."""
+    by_name = {name: value for _, name, value in state if type(name) is str}
+    return cast("dict[str, Value]", by_name) if len(by_name) == len(state) else None

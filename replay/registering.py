@@ -1,0 +1,77 @@
+"""What an application's schema needs and SQLite does not have: functions, collations, virtual table modules.
+
+A rebuild runs without the application, but an index on ``soundslike(name)`` has to be filled. So the application names
+a function of its own, ``"clinic.db:register"``, which is called with something that takes what a connection takes::
+
+    def register(connection):
+        connection.create_function("soundslike", 1, soundslike, deterministic=True)
+        connection.create_collation("german", compare_german)
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import apsw
+
+from veritydb import functions
+from veritydb.errors import ConfigurationError
+
+Register: TypeAlias = "str | Callable[[Any], object] | None"
+"""``"module:function"``, or the function itself."""
+
+
+class Registrar:
+    """Takes functions and collations as :class:`veritydb.Connection` does, for a file that is only replayed on."""
+
+    def __init__(self, db: apsw.Connection) -> None:
+        self.apsw_connection = db
+        """For what has no method here: virtual table modules, FTS5 tokenizers."""
+
+    def create_function(
+        self, name: str, narg: int, func: Callable[..., Any] | None, *, deterministic: bool = False
+    ) -> None:
+        """Register a function for SQL; indexes and generated columns take only deterministic ones."""
+        call = None if func is None else functions.scalar(func)
+        self.apsw_connection.create_scalar_function(name, call, narg, deterministic=deterministic)
+
+    def create_aggregate(self, name: str, n_arg: int, aggregate_class: Callable[[], Any] | None) -> None:
+        """Register an aggregate function."""
+        factory: Any = None if aggregate_class is None else functions.aggregate(aggregate_class)
+        self.apsw_connection.create_aggregate_function(name, factory, n_arg)
+
+    def create_window_function(self, name: str, num_params: int, aggregate_class: Callable[[], Any] | None) -> None:
+        """Register an aggregate window function."""
+        factory: Any = None if aggregate_class is None else functions.window(aggregate_class)
+        self.apsw_connection.create_window_function(name, factory, num_params)
+
+    def create_collation(self, name: str, callable: Callable[[str, str], int] | None) -> None:  # noqa: A002
+        """Register a collation."""
+        self.apsw_connection.create_collation(name, None if callable is None else functions.collation(callable))
+
+
+def load(register: Register) -> Callable[[Any], object] | None:
+    """Return the function that ``register`` names. Raises ConfigurationError if there is none."""
+    if register is None or not isinstance(register, str):
+        return register
+    module_name, _, function_name = register.partition(":")
+    if not module_name or not function_name:
+        raise ConfigurationError(f"register must be 'module:function', not {register!r}")
+    try:
+        found: Any = importlib.import_module(module_name)
+        for part in function_name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise ConfigurationError(f"{register} cannot be imported: {error}") from error
+    if not callable(found):
+        raise ConfigurationError(f"{register} is not a function")
+    return found  # type: ignore[no-any-return]
+
+
+def prepare(db: apsw.Connection, register: Register) -> None:
+    """Call what ``register`` names with a registrar for ``db``."""
+    function = load(register)
+    if function is not None:
+        function(Registrar(db))

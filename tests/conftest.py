@@ -1,0 +1,80 @@
+"""What every test shares: the fixture that checks replay against life, and examples that are the same everywhere.
+
+``pytest`` alone runs what CI runs, bit for bit; ``pytest --campaign`` runs many random examples and the long runs whole.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.internal.conjecture import providers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.support.life import Life
+
+# Hypothesis loads a profile of its own when it sees the variable CI, so a suite without an explicit profile explores
+# other examples there than it did where it was written. These two profiles depend on nothing around them.
+settings.register_profile(
+    "fixed",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    print_blob=True,
+    max_examples=50,
+    stateful_step_count=30,
+    phases=(Phase.explicit, Phase.generate, Phase.shrink),
+    # The health checks that look at a clock would make a slow machine fail.
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
+)
+settings.register_profile(
+    "campaign",
+    settings.get_profile("fixed"),
+    derandomize=False,
+    max_examples=2_000,
+    stateful_step_count=60,
+)
+settings.load_profile("fixed")
+
+# Hypothesis also draws from the constants of whatever local modules happen to be loaded, so one seed gives one example
+# when a file is tested alone, another in the whole suite, a third where the checkout's path contains "test". Not here.
+providers._get_local_constants = providers.Constants
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Offer the long runs."""
+    parser.addoption("--campaign", action="store_true", help="random examples, and the long runs in full length")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Pick the profile, unless the command line names one."""
+    if not config.getoption("--hypothesis-profile", None):
+        settings.load_profile("campaign" if config.getoption("--campaign") else "fixed")
+
+
+@pytest.fixture(scope="session")
+def campaign(request: pytest.FixtureRequest) -> bool:
+    """Whether the long runs were asked for."""
+    return bool(request.config.getoption("--campaign"))
+
+
+@pytest.fixture(autouse=True)
+def no_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variables that VerityDB reads are not set, whoever runs the tests."""
+    import os
+
+    for name in [name for name in os.environ if name.startswith("VERITYDB_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def life(tmp_path: Path) -> Iterator[Life]:
+    """Databases whose log is replayed and compared with them at the end of the test."""
+    from tests.support.life import Life
+
+    with Life(tmp_path) as lives:
+        yield lives

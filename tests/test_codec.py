@@ -1,0 +1,435 @@
+"""Events as bytes and back: exact, in the short form and the general one, and never trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.events import exact, identities, integers, names, parts, plain_images, raw_texts, texts
+from veritydb import single_row
+from veritydb.codec import Piece, decode_part, encode_part, encode_single
+from veritydb.columns import FREE_NULLS
+from veritydb.errors import LogDamaged, TransactionTooLarge
+from veritydb.events import BlobWrite, Clear, Cut, Genesis, Image, Op, RawText, Rows, Schema, Sequence, Setting
+from veritydb.schemas import record
+from veritydb.single_row import pack_single, unpack_single
+from veritydb.sqlite_record import encode_record
+
+ID = bytes(range(16))
+
+
+def piece(*events: Any, continues: bool = False) -> Piece:
+    return Piece(ID, "ada", "a reason", list(events), continues)
+
+
+def inserted(*images: Image) -> Rows:
+    return Rows("t", Op.INSERT, list(range(len(images))), None, None, list(images))
+
+
+@given(parts())
+def test_any_part_comes_back_exactly(pieces: list[Piece]) -> None:
+    assert exact(decode_part(encode_part(pieces))) == exact(pieces)
+
+
+@st.composite
+def single_rows(draw: st.DrawFn) -> tuple[Any, ...]:
+    """Return the arguments of encode_single."""
+    op = draw(st.sampled_from(Op))
+    rowid = draw(st.none() | integers)
+    rowid_after = draw(st.none() | integers) if op is Op.UPDATE and rowid is not None else None
+    before = None if op is Op.INSERT else draw(plain_images)
+    after = None if op is Op.DELETE else draw(plain_images)
+    return draw(identities), draw(names), draw(texts), op, draw(names), rowid, rowid_after, before, after
+
+
+def as_piece(arguments: tuple[Any, ...]) -> Piece:
+    identity, actor, reason, op, table, rowid, rowid_after, before, after = arguments
+    rows = Rows(
+        table,
+        op,
+        None if rowid is None else [rowid],
+        None if rowid_after is None or rowid_after == rowid else [rowid_after],
+        None if before is None else [before],
+        None if after is None else [after],
+    )
+    return Piece(identity, actor, reason, [rows], False)
+
+
+def built(arguments: tuple[Any, ...]) -> bytes:
+    """Return the message of one row as Cap'n Proto builds it, structs first."""
+    identity, actor, reason, op, table, rowid, rowid_after, before, after = arguments
+    part = record.Part.new_message()
+    transaction = part.init("transactions", 1)[0]
+    row = transaction.init("events", 1)[0].init("row")
+    transaction.idHigh = int.from_bytes(identity[:8], "little")
+    transaction.idLow = int.from_bytes(identity[8:], "little")
+    row.table = table
+    transaction.actor = actor
+    transaction.reason = reason
+    row.op = int(op)
+    if rowid is not None:
+        row.hasRowid = True
+        row.rowid = rowid
+        row.rowidAfter = rowid if rowid_after is None else rowid_after
+    if before is not None:
+        row.before = encode_record(before)
+    if after is not None:
+        row.after = encode_record(after)
+    return bytes(part.to_bytes())
+
+
+@given(single_rows())
+def test_one_row_is_the_very_message_that_capnp_builds(arguments: tuple[Any, ...]) -> None:
+    assert encode_single(*arguments) == built(arguments)
+
+
+@given(single_rows())
+def test_one_row_comes_back_exactly_by_either_way(arguments: tuple[Any, ...]) -> None:
+    expected = exact([as_piece(arguments)])
+    data = encode_single(*arguments)
+    assert unpack_single(data) is not None
+    assert exact(decode_part(data)) == expected
+    general = encode_part([as_piece(arguments)])
+    assert unpack_single(general) is None  # Its layout is another one, so this went through Cap'n Proto.
+    assert exact(decode_part(general)) == expected
+
+
+@given(single_rows())
+def test_row_form_and_column_form_say_the_same(arguments: tuple[Any, ...]) -> None:
+    wanted = as_piece(arguments)
+    (rows,) = wanted.events
+    assert isinstance(rows, Rows)
+    # A run that is to be applied as a set is always stored by column.
+    by_column = Rows(rows.table, rows.op, rows.rowids, rows.rowids_after, rows.before, rows.after, net=True)
+    (back,) = decode_part(encode_part([wanted._replace(events=[by_column])]))[0].events
+    assert exact(back) == exact(by_column)
+    assert exact(back.before) == exact(rows.before)
+    assert exact(back.after) == exact(rows.after)
+
+
+@given(raw_texts)
+def test_one_row_with_invalid_text_is_stored_by_column(raw: RawText) -> None:
+    data = encode_single(ID, "", "", Op.UPDATE, "t", 7, 8, (1, raw), (raw, "x"))
+    with record.Part.from_bytes(data) as part:
+        assert part.transactions[0].events[0].which() == "rows"
+    assert exact(decode_part(data)) == exact([as_piece((ID, "", "", Op.UPDATE, "t", 7, 8, (1, raw), (raw, "x")))])
+
+
+@pytest.mark.parametrize("op", [Op.INSERT, Op.DELETE])
+def test_a_rowid_after_counts_for_an_update_alone(op: Op) -> None:
+    """The hook tells two rowids for each change."""
+    image = (1,)
+    arguments = (None, image) if op is Op.INSERT else (image, None)
+    (back,) = decode_part(encode_single(ID, "", "", op, "t", 7, 99, *arguments))[0].events
+    assert isinstance(back, Rows)
+    assert back.rowids == [7]
+    assert back.rowids_after is None
+
+
+def test_one_row_without_net_is_stored_as_a_row() -> None:
+    with record.Part.from_bytes(encode_part([piece(inserted((1,)))])) as part:
+        assert part.transactions[0].events[0].which() == "row"
+
+
+def test_what_was_remembered_for_texts_is_not_mixed_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(single_row, "_SHAPES_MAX", 3)
+    for _ in range(2):
+        for actor, reason, table in [
+            ("a", "b", "c"),
+            ("ab", "", "c"),
+            ("", "ab", "c"),
+            ("a", "bc", ""),
+            ("x" * 9999, "", ""),
+        ]:
+            (back,) = decode_part(encode_single(ID, actor, reason, 1, table, 1, None, None, (1,)))
+            assert (back.actor, back.reason) == (actor, reason)
+            (rows,) = back.events
+            assert isinstance(rows, Rows)
+            assert rows.table == table
+
+
+def test_a_row_of_two_thousand_columns_comes_back() -> None:
+    image = tuple("x" * (at % 70) if at % 3 else at for at in range(2000))
+    arguments = (ID, "a", "b", Op.UPDATE, "wide", 1, None, image, image)
+    assert decode_part(encode_single(*arguments)) == [as_piece(arguments)]
+    many = [piece(inserted(image, image, image))]
+    assert decode_part(encode_part(many)) == many
+
+
+def test_many_rows_come_back() -> None:
+    images = [(at, f"name {at}", at / 3, None, "same") for at in range(30_000)]
+    pieces = [piece(inserted(*images), Clear("t"), inserted(*images[:5]))]
+    assert decode_part(encode_part(pieces)) == pieces
+
+
+def test_more_nulls_than_are_free_come_back() -> None:
+    count = FREE_NULLS // 4 + 1
+    pieces = [piece(inserted(*[(None, 1, None)] * count), inserted(*[(None, 1, None)] * count))]
+    data = encode_part(pieces)
+    assert decode_part(data) == pieces
+    # Three columns were free, and the fourth took a byte a row; besides, rowid and value take eight each.
+    assert count * 33 < len(data) < count * 33 + 1000
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        Rows("t", Op.INSERT, [1], None, [(1,)], [(1,)]),
+        Rows("t", Op.INSERT, [1], None, None, None),
+        Rows("t", Op.UPDATE, [1], None, [(1,)], None),
+        Rows("t", Op.UPDATE, [1], None, None, [(1,)]),
+        Rows("t", Op.DELETE, [1], None, [(1,)], [(1,)]),
+        Rows("t", Op.DELETE, [1], None, None, None),
+        Rows("t", Op.INSERT, [1], [1], None, [(1,)]),
+        Rows("t", Op.UPDATE, None, [1], [(1,)], [(1,)]),
+        Rows("t", Op.INSERT, [1, 2], None, None, [(1,)]),
+        Rows("t", Op.UPDATE, [1], [1, 2], [(1,)], [(1,)]),
+        Rows("t", Op.UPDATE, [1], None, [(1,), (2,)], [(1,)]),
+    ],
+    ids=repr,
+)
+def test_a_run_that_could_not_be_read_back_is_not_written(rows: Rows) -> None:
+    with pytest.raises(ValueError, match=r"do not fit|one run"):
+        encode_part([piece(rows)])
+
+
+def test_what_exceeds_the_format_is_too_large_before_anything_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Zeros of the operating system that nobody touches take no memory."""
+    with pytest.raises(TransactionTooLarge, match="rolled back"):
+        encode_part([piece(BlobWrite("t", 1, "c", 0, bytes(1 << 29), b""))])
+    monkeypatch.setattr(single_row, "WORDS_MAX", 100)
+    with pytest.raises(TransactionTooLarge, match="rolled back"):
+        encode_single(ID, "", "", 1, "t", 1, None, None, ("x" * 800,))
+    with pytest.raises(TransactionTooLarge, match="rolled back"):
+        encode_single(ID, "x" * 800, "", 1, "t", 1, None, None, (1,))
+    with pytest.raises(TransactionTooLarge, match="rolled back"):
+        encode_single(ID, "x" * 799, "", 1, "t", 1, None, None, (1,))
+
+
+EVERY_KIND = [
+    Piece(
+        ID,
+        "ada",
+        "correction",
+        [
+            Genesis("UTF-8", 4096, 0, "veritydb 0.1.0"),
+            Schema("CREATE TABLE t(a, b)", True, False, b"\x01" * 16),
+            inserted((None, 1), (-0.0, "é\0"), (b"\xff", RawText(b"\xff"))),
+            Rows("t", Op.UPDATE, [1], [9], [(None, 1)], [(None, 2)]),
+            Rows("w", Op.DELETE, None, None, [("k",), ("l",)], None, net=True),
+            BlobWrite("t", 9, "b", 3, b"new", b"old"),
+            Setting("user_version", -5),
+            Sequence("t", 9, gone=True),
+            Clear("s"),
+            Cut("00000003.seg", 128, 77, "torn"),
+        ],
+        True,
+    )
+]
+
+GOLDEN = (
+    "000000008d000000000000000000010001000000370000000400000003000300000102030405060708090a0b0c0d0e0f"
+    "01000000000000000900000022000000090000005a0000000d000000a70000006164610000000000636f727265637469"
+    "6f6e00000000000028000000010001000700000000000000480000000100020002000000000000005800000001000200"
+    "000000000000000070000000010005000100000000000000f00000000300030000000000000000000c01000001000500"
+    "030000000000000048010000020004000400000000000000680100000100010005000000000000007001000001000200"
+    "060000000000000099010000120000000800000000000000940100000200020000100000000000000500000032000000"
+    "050000007a0000005554462d38000000766572697479646220302e312e300000010000000000000005000000aa000000"
+    "0d00000082000000435245415445205441424c45207428612c2062290000000001010101010101010101010101010101"
+    "01000000030000001100000012000000110000001d000000000000000000000000000000000000001100000077000000"
+    "740000000000000000000000000000000100000000000000020000000000000008000000010006000000000000000000"
+    "310000001a00000000000000000000002d0000000d0000002d0000000c0000002d00000002000000290000000a000000"
+    "0000000000000000250000001a000000250000000d00000000000000000000002100000014000000210000001a000000"
+    "210000000a000000000204000000000000000000000000800100000000000000ff000000000000000103050000000000"
+    "01000000000000000200000001000000c3a9000000000000ff0000000000000002010000000000000100000000000000"
+    "09000000000000000900000012000000090000001a000000090000002200000074000000000000000300090000000000"
+    "03000102000000000301000002000000110000001200000000000000000000000000000000000000090000003f000000"
+    "000000000000000077000000000000000400000001000600030000000000000000000000000000000000000000000000"
+    "000000000000000009000000140000000900000012000000000000000000000001000000010000006b6c000000000000"
+    "090000000000000003000000000000000d000000120000000d000000120000000d0000001a0000000d0000001a000000"
+    "740000000000000062000000000000006e657700000000006f6c640000000000fbffffffffffffff010000006a000000"
+    "757365725f76657273696f6e000000000100000000000000050000001200000004000000010006007400000000000000"
+    "01000000000000000000000000000000110000000d000000000000000000000000000000000000000000000000000000"
+    "00000000000000000900000000000000730000000000000080000000000000004d00000000000000050000006a000000"
+    "090000002a00000030303030303030332e73656700000000746f726e00000000"
+)
+GOLDEN_SINGLE = (
+    "0000000018000000000000000000010001000000370000000400000003000300000102030405060708090a0b0c0d0e0f"
+    "00000000000000003100000022000000310000005a000000010000001700000004000000010001000100000000000000"
+    "00000000030003000201000000000000010000000000000009000000000000000900000012000000150000001a000000"
+    "150000002200000074000000000000006164610000000000636f7272656374696f6e0000000000000300090000000000"
+    "0300010200000000"
+)
+
+
+def test_what_an_earlier_version_wrote_is_still_read() -> None:
+    """These bytes never change, whatever becomes of the schema; they are format version 1."""
+    assert exact(decode_part(bytes.fromhex(GOLDEN))) == exact(EVERY_KIND)
+    assert exact(decode_part(bytes.fromhex(GOLDEN_SINGLE))) == exact([EVERY_KIND[0]._replace(
+        events=[EVERY_KIND[0].events[3]], continues=False
+    )])  # fmt: skip
+
+
+def forged(change: Callable[[Any], None]) -> bytes:
+    """Return a part with one event, changed."""
+    part = record.Part.new_message()
+    change(part.init("transactions", 1)[0].init("events", 1)[0])
+    return bytes(part.to_bytes())
+
+
+def rows_with(**fields: Any) -> Callable[[Any], None]:
+    def change(event: Any) -> None:
+        rows = event.init("rows")
+        for name, value in fields.items():
+            setattr(rows, name, value)
+
+    return change
+
+
+def row_with(**fields: Any) -> Callable[[Any], None]:
+    def change(event: Any) -> None:
+        row = event.init("row")
+        for name, value in fields.items():
+            setattr(row, name, value)
+
+    return change
+
+
+ONE = encode_record((1,))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (rows_with(op=0), "unknown kind 0"),
+        (rows_with(op=4), "unknown kind 4"),
+        (rows_with(op=1, count=2, rowids=[1]), "2 rows has 1 rowids"),
+        (rows_with(op=2, count=0, rowids=[], rowidsAfter=[1]), "0 rows has 1 rowids"),
+        (rows_with(op=1, count=1, rowids=[1], rowidsAfter=[1]), "cannot change"),
+        (rows_with(op=2, count=1, rowidsAfter=[1]), "cannot change"),
+        (rows_with(op=1, count=(1 << 32) - 1), "no columns"),
+        (row_with(op=0), "unknown kind 0"),
+        (row_with(op=1, after=b""), "no bytes"),
+        (row_with(op=2, after=ONE), "no bytes"),
+        (row_with(op=1, before=ONE, after=ONE), "does not have"),
+        (row_with(op=3, before=ONE, after=ONE), "does not have"),
+        (lambda event: event.init("sequence"), None),
+    ],
+)
+def test_an_impossible_event_is_damage(change: Callable[[Any], None], says: str | None) -> None:
+    if says is None:  # The control: an event of nothing but defaults is possible.
+        decode_part(forged(change))
+        return
+    with pytest.raises(LogDamaged, match=says):
+        decode_part(forged(change))
+
+
+def test_nulls_without_bytes_are_not_believed() -> None:
+    def change(event: Any) -> None:
+        rows = event.init("rows")
+        rows.op = 1
+        rows.count = (1 << 32) - 1
+        rows.init("after", 100)
+
+    with pytest.raises(LogDamaged, match="4294967295 NULLs"):
+        decode_part(forged(change))
+
+
+def test_only_the_last_transaction_of_a_part_goes_on() -> None:
+    pieces = [piece(continues=True), piece()]
+    with pytest.raises(LogDamaged, match="not the last"):
+        decode_part(encode_part(pieces))
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"x", bytes(8), bytes(16), b"\xff" * 64, bytes(7) + b"\x01" + bytes(8)], ids=repr
+)
+def test_what_is_no_message_is_damage_or_empty(data: bytes) -> None:
+    try:
+        assert decode_part(data) == []
+    except LogDamaged as error:
+        assert "\n" not in str(error)
+
+
+def test_text_that_is_not_utf8_is_damage() -> None:
+    data = encode_part([piece(Clear("table-name"))])
+    with pytest.raises(LogDamaged, match="utf-8"):
+        decode_part(data.replace(b"table-name", b"table\xffname"))
+    data = encode_single(ID, "an-actor", "", 1, "t", 1, None, None, (1,))
+    with pytest.raises(LogDamaged, match="utf-8"):
+        decode_part(data.replace(b"an-actor", b"an\xffactor"))
+
+
+def test_elements_smaller_than_ours_are_damage() -> None:
+    """Cap'n Proto would read a list of bytes as one of structs, a few bytes as many transactions."""
+    for words in (
+        # Pointer to Part, its pointer to a list of 4096 bytes.
+        [1 << 48, 1 | 2 << 32 | 4096 << 35],
+        [1 << 48, 1 | 3 << 32 | 2048 << 35],
+    ):
+        body = b"".join(word.to_bytes(8, "little") for word in words) + bytes(4096)
+        data = bytes(4) + (len(body) // 8).to_bytes(4, "little") + body
+        with pytest.raises(LogDamaged, match="do not fit"):
+            decode_part(data)
+
+
+def test_a_list_that_is_pointed_to_twice_is_damage() -> None:
+    """Else a few bytes could stand for many values."""
+    data = bytearray(encode_part([piece(Schema("x" * 4000, False, False, b"y" * 16))]))
+    part = record.Part.new_message()
+    events = part.init("transactions", 1)[0].init("events", 20)
+    for event in events:
+        event.init("clear" if False else "setting").name = "n" * 4000
+    data = bytearray(part.to_bytes())
+    # Let every name's pointer lead to the first one's text. A pointer counts from its own end.
+    places = [at for at in range(8, len(data), 8) if int.from_bytes(data[at + 4 : at + 8], "little") == 4001 << 3 | 2]
+    assert len(places) == 20
+    first = places[0] + 8 + (int.from_bytes(data[places[0] : places[0] + 4], "little") >> 2) * 8
+    for place in places:
+        data[place : place + 4] = (((first - place - 8) // 8) << 2 & 0xFFFFFFFF | 1).to_bytes(4, "little")
+    # All in all they are read at most as often as there are words: once each, as honest ones would be.
+    assert len(decode_part(bytes(data))[0].events) == 20
+    # Without the texts that nobody points to, there are fewer words than are asked for.
+    del data[first + 4008 :]
+    data[4:8] = (len(data) // 8 - 1).to_bytes(4, "little")
+    with pytest.raises(LogDamaged, match="traversal limit"):
+        decode_part(bytes(data))
+
+
+def test_the_short_way_takes_only_its_own_layout() -> None:
+    data = pack_single(ID, "ada", "because", 2, "patients", 1, 2, ONE, ONE)
+    assert unpack_single(data) is not None
+    for bit in range(8 * 8, len(data) * 8):
+        changed = bytearray(data)
+        changed[bit // 8] ^= 1 << bit % 8
+        short = unpack_single(bytes(changed)) if _decodable(bytes(changed)) else None
+        if short is not None:
+            # What the short way accepts, Cap'n Proto reads, and reads the same.
+            with record.Part.from_bytes(bytes(changed)) as part:
+                transaction = part.transactions[0]
+                row = transaction.events[0].row
+                identity = transaction.idHigh.to_bytes(8, "little") + transaction.idLow.to_bytes(8, "little")
+                assert short == (
+                    identity,
+                    transaction.actor,
+                    transaction.reason,
+                    row.op,
+                    row.table,
+                    row.rowid if row.hasRowid else None,
+                    row.rowidAfter,
+                    row.before,
+                    row.after,
+                )
+                assert not transaction.continues
+
+
+def _decodable(data: bytes) -> bool:
+    try:
+        unpack_single(data)
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,265 @@
+"""Values of Python types that SQLite does not know: adapters on the way in, converters on the way out.
+
+The registries are VerityDB's own (``veritydb.adapters``, ``veritydb.converters``), filled as :mod:`sqlite3` fills its:
+dates and times. The cursor asks :func:`bindable` for every set of parameters, so the usual case, in which every value
+is of a type that SQLite stores as it is, costs one C call and no loop in Python.
+
+(The module is not called ``adapters``, because ``veritydb.adapters`` is the dictionary, as in :mod:`sqlite3`.)
+"""
+
+from __future__ import annotations
+
+import datetime
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any, TypeAlias
+
+from veritydb.errors import ProgrammingError
+
+Adapter: TypeAlias = Callable[[Any], Any]
+Converter: TypeAlias = Callable[[bytes], Any]
+RowConverter: TypeAlias = Callable[[tuple[Any, ...]], tuple[Any, ...]]
+
+
+class PrepareProtocol:
+    """The protocol that ``__conform__`` is asked for: become something SQLite stores."""
+
+    __slots__ = ()
+
+
+adapters: dict[tuple[type, Any], Adapter] = {}
+"""(type, protocol) → adapter. Change it through :func:`register_adapter`."""
+converters: dict[str, Converter] = {}
+"""Upper-case type name → converter. Change it through :func:`register_converter`."""
+
+_stored = frozenset({int, float, str, bytes, bool, type(None)})
+"""Types that are stored as they are. A type leaves it when somebody registers an adapter for it."""
+_all_stored = _stored.issuperset
+_is_sequence = frozenset({tuple, list}).issuperset
+_TEXT_MAX = 2**31 - 1
+
+
+def register_adapter(type: type, adapter: Adapter, /) -> None:  # noqa: A002  the name sqlite3 gives it
+    """Let ``adapter(value)`` turn values of exactly ``type`` into something SQLite stores."""
+    global _stored, _all_stored
+    if type in _stored:
+        _stored -= {type}
+        _all_stored = _stored.issuperset
+    adapters[(type, PrepareProtocol)] = adapter
+
+
+def register_converter(typename: str, converter: Converter, /) -> None:
+    """Let ``converter(bytes)`` read values of the SQL type ``typename`` (any case), under ``detect_types``."""
+    converters[typename.upper()] = converter
+
+
+_MISSING: Any = object()
+
+
+def adapt(obj: Any, proto: Any = PrepareProtocol, alt: Any = _MISSING, /) -> Any:
+    """Adapt ``obj`` to ``proto``: by a registered adapter, ``proto.__adapt__`` or ``obj.__conform__``.
+
+    Without any of them ``alt`` is returned; without ``alt`` ProgrammingError("can't adapt") is raised.
+    """
+    adapter = adapters.get((type(obj), proto))
+    if adapter is not None:
+        return adapter(obj)
+    for ask, given in ((getattr(proto, "__adapt__", None), obj), (getattr(obj, "__conform__", None), proto)):
+        if ask is None:
+            continue
+        try:
+            adapted = ask(given)
+        except TypeError:
+            continue
+        if adapted is not None:
+            return adapted
+    if alt is not _MISSING:
+        return alt
+    raise ProgrammingError("can't adapt")
+
+
+# On the way in --------------------------------------------------------------------------------------------------------
+
+
+def bindable(parameters: Any) -> Any:
+    """Return ``parameters`` with every value as SQLite takes it: a tuple, list or dict for APSW.
+
+    Raises ProgrammingError for a set of parameters that is neither a sequence nor a mapping, or for a value that no
+    adapter adapts; whatever an adapter raises goes through.
+    """
+    kind = parameters.__class__
+    if (kind is tuple or kind is list) and _all_stored(map(type, parameters)):
+        return parameters
+    if isinstance(parameters, dict):
+        if parameters.__class__ is dict and _all_stored(map(type, parameters.values())):
+            return parameters
+        return _Names(parameters)
+    if isinstance(parameters, Mapping) or not _indexable(parameters):
+        if isinstance(parameters, Mapping):
+            return _Names(parameters)
+        raise ProgrammingError("parameters are of unsupported type")
+    # By index and by the length at the start, as sqlite3 goes, because __conform__ may change the list on the way.
+    return tuple([_value(parameters[position], position + 1) for position in range(len(parameters))])
+
+
+def bindable_rows(rows: Iterable[Any]) -> Iterable[Any]:
+    """Return ``rows`` for ``executemany``, each as :func:`bindable` would return it."""
+    if isinstance(rows, list | tuple) and _is_sequence(map(type, rows)):
+        # One pass in C over all values of all rows; a generator cannot be looked through before it is used.
+        if _all_stored(map(type, chain.from_iterable(rows))):
+            return rows
+    return _each(iter(rows))
+
+
+def _each(rows: Iterator[Any]) -> Iterator[Any]:
+    for row in rows:
+        if row.__class__ is tuple and _all_stored(map(type, row)):
+            yield row
+        else:
+            yield bindable(row)
+
+
+class _Names(Mapping[str, Any]):
+    """Named parameters, each adapted when SQLite asks for it, so that only names that occur are looked up."""
+
+    __slots__ = ("_given",)
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        self._given = given
+
+    def __getitem__(self, name: str) -> Any:
+        return _value(self._given[name], 0)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._given)
+
+    def __len__(self) -> int:
+        return len(self._given)
+
+
+def _indexable(parameters: Any) -> bool:
+    return hasattr(type(parameters), "__getitem__") and not isinstance(parameters, dict)
+
+
+def _value(value: Any, position: int) -> Any:
+    kind = type(value)
+    if kind in _stored:
+        return value
+    try:
+        adapted = adapt(value, PrepareProtocol, value)
+    except ProgrammingError:
+        adapted = value
+    if isinstance(adapted, float | int | str | bytes | bytearray | memoryview) or adapted is None:
+        return adapted
+    try:
+        memoryview(adapted)
+    except TypeError:
+        raise ProgrammingError(
+            f"Error binding parameter {position}: type '{type(adapted).__name__}' is not supported"
+        ) from None
+    return adapted
+
+
+# On the way out -------------------------------------------------------------------------------------------------------
+
+
+def converters_of(
+    columns: Sequence[tuple[str, str | None]], *, by_declaration: bool, by_name: bool
+) -> list[Converter | None] | None:
+    """Return the converter of each column, or None if no column has one. ``columns`` are (name, declared type)."""
+    found: list[Converter | None] = []
+    for name, declared in columns:
+        converter = None
+        if by_name and "[" in name:
+            end = name.find("]", name.index("["))
+            if end >= 0:
+                converter = converters.get(name[name.index("[") + 1 : end].upper())
+        if converter is None and by_declaration and declared:
+            word = declared.split(" ", 1)[0].split("(", 1)[0]
+            converter = converters.get(word.upper())
+        found.append(converter)
+    return found if any(converter is not None for converter in found) else None
+
+
+def converted(row: tuple[Any, ...], found: Sequence[Converter | None]) -> tuple[Any, ...]:
+    """Return ``row`` with its columns converted. NULL and zero-length values become None, as in sqlite3."""
+    return tuple(
+        [
+            value if converter is None else (converter(data) if (data := as_bytes(value)) else None)
+            for value, converter in zip(row, found, strict=False)
+        ]
+    )
+
+
+def as_bytes(value: Any) -> bytes | None:
+    """Return ``value`` as ``sqlite3_column_blob`` would: numbers as SQLite writes them in text."""
+    if value is None or value.__class__ is bytes:
+        return value  # type: ignore[no-any-return]
+    if isinstance(value, str):
+        return value.encode()
+    if isinstance(value, float):
+        return _real(value).encode()
+    return str(value).encode()
+
+
+def _real(value: float) -> str:
+    # SQLite renders a REAL with 15 significant digits, and always with a point ("%!.15g").
+    text = f"{value:.15g}"
+    if text in ("inf", "-inf"):
+        return text.capitalize() if text == "inf" else "-Inf"
+    mantissa, mark, exponent = text.partition("e")
+    if "." not in mantissa:
+        mantissa += ".0"
+    return mantissa + mark + exponent
+
+
+# What sqlite3 registers by itself -------------------------------------------------------------------------------------
+
+
+def _deprecated(what: str) -> None:
+    # Since Python 3.12 the standard module says this, and programs that silence or forbid it expect it.
+    if sys.version_info >= (3, 12):
+        from warnings import warn
+
+        warn(
+            f"The default {what} is deprecated as of Python 3.12; "
+            "see the sqlite3 documentation for suggested replacement recipes",
+            DeprecationWarning,
+            stacklevel=3,
+        )
+
+
+def _adapt_date(value: datetime.date) -> str:
+    _deprecated("date adapter")
+    return value.isoformat()
+
+
+def _adapt_datetime(value: datetime.datetime) -> str:
+    _deprecated("datetime adapter")
+    return value.isoformat(" ")
+
+
+def _convert_date(value: bytes) -> datetime.date:
+    _deprecated("date converter")
+    year, month, day = map(int, value.split(b"-"))
+    return datetime.date(year, month, day)
+
+
+def _convert_timestamp(value: bytes) -> datetime.datetime:
+    _deprecated("timestamp converter")
+    date, time = value.split(b" ")
+    year, month, day = map(int, date.split(b"-"))
+    clock, _, fraction = time.partition(b".")
+    hours, minutes, seconds = map(int, clock.split(b":"))
+    # "456" means 456000 microseconds, and digits beyond the sixth are cut.
+    microseconds = int(f"{fraction.decode():0<6.6}") if fraction else 0
+    return datetime.datetime(year, month, day, hours, minutes, seconds, microseconds)
+
+
+register_adapter(datetime.date, _adapt_date)
+register_adapter(datetime.datetime, _adapt_datetime)
+register_converter("date", _convert_date)
+register_converter("timestamp", _convert_timestamp)
+
+PrepareProtocol.__module__ = "veritydb"

@@ -1,0 +1,492 @@
+"""The connection: what ``sqlite3.Connection`` offers, over a :class:`~veritydb.session.Session`.
+
+The session decides what a statement may do and sees it through the log; here are the checks, names and messages of the
+standard module, and what VerityDB adds to them: ``actor``, ``reason(…)`` and ``last_offset``.
+"""
+
+# The connection, its cursors and its blobs are one thing in three files, and look into each other.
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from warnings import warn
+
+import apsw
+
+from veritydb import backups, blob, constants, cursor, dump, errors, functions
+from veritydb.constants import LEGACY_TRANSACTION_CONTROL
+from veritydb.cursor import Cursor
+from veritydb.errors import DataError, OperationalError, ProgrammingError
+from veritydb.row import type_name
+from veritydb.session import Session
+
+if TYPE_CHECKING:
+    from typing import Self
+
+_LEVELS = ("", "DEFERRED", "IMMEDIATE", "EXCLUSIVE")
+_LIMITS = frozenset(getattr(constants, name) for name in constants.__all__ if name.startswith("SQLITE_LIMIT_"))
+_DBCONFIGS = frozenset(getattr(constants, name) for name in constants.__all__ if name.startswith("SQLITE_DBCONFIG_"))
+
+
+class Statement:
+    """A compiled statement: what calling a connection returns. It has no use of its own, in sqlite3 neither."""
+
+    __slots__ = ("sql",)
+
+    sql: str
+
+    def __new__(cls, *_: object, **__: object) -> Self:
+        raise TypeError(f"cannot create 'veritydb.{cls.__name__}' instances")
+
+
+class Connection:
+    """A connection to a database whose every change is in its log before it commits.
+
+    Parameters, meaning and defaults are those of :func:`sqlite3.connect`; in addition
+
+    ``key``         passphrase, raw key or :class:`KeyProvider`; without one nothing is encrypted
+    ``actor``       who makes the transactions, as the log will say
+    ``on_missing``  "rebuild" (default): a missing file is rebuilt from its log; "new": the old log is set aside
+    ``register``    called with the connection before it is first used, to register what the schema needs: functions,
+                    collations
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_converts",
+        "_detect",
+        "_ident",
+        "_session",
+        "_text_factory",
+        "_thread",
+        "row_factory",
+    )
+
+    Warning: ClassVar[type[errors.Warning]] = errors.Warning
+    Error: ClassVar[type[errors.Error]] = errors.Error
+    InterfaceError: ClassVar[type[errors.InterfaceError]] = errors.InterfaceError
+    DatabaseError: ClassVar[type[errors.DatabaseError]] = errors.DatabaseError
+    DataError: ClassVar[type[errors.DataError]] = errors.DataError
+    OperationalError: ClassVar[type[errors.OperationalError]] = errors.OperationalError
+    IntegrityError: ClassVar[type[errors.IntegrityError]] = errors.IntegrityError
+    InternalError: ClassVar[type[errors.InternalError]] = errors.InternalError
+    ProgrammingError: ClassVar[type[errors.ProgrammingError]] = errors.ProgrammingError
+    NotSupportedError: ClassVar[type[errors.NotSupportedError]] = errors.NotSupportedError
+
+    def __init__(
+        self,
+        database: str | bytes | os.PathLike[str] | os.PathLike[bytes],
+        timeout: float = 5.0,
+        detect_types: int = 0,
+        isolation_level: str | None = "",
+        check_same_thread: bool = True,
+        factory: Any = None,
+        cached_statements: int = 128,
+        uri: bool = False,
+        *,
+        autocommit: bool | int = LEGACY_TRANSACTION_CONTROL,
+        key: Any = None,
+        actor: str = "",
+        on_missing: str | None = None,
+        register: Callable[[Any], None] | None = None,
+    ) -> None:
+        self._leave_session()
+        level = _level(isolation_level)
+        session = Session.open(
+            os.fsdecode(database),
+            timeout=timeout,
+            isolation_level=level,
+            autocommit=autocommit,
+            cached_statements=cached_statements,
+            uri=uri,
+            key=key,
+            actor=actor,
+            on_missing=on_missing if on_missing is not None else os.environ.get("VERITYDB_ON_MISSING", "rebuild"),
+            register=register,
+        )
+        self._ident: Callable[[], int]
+        # A connection for all threads compares a constant with itself, so that fetching asks one question in both cases.
+        self._ident, self._thread = (get_ident, get_ident()) if check_same_thread else (int, 0)
+        self._detect = detect_types
+        self._text_factory: Any = str
+        self._converts = bool(detect_types)
+        """Whether cursors have to look at rows: for converters, or for a text factory."""
+        self.row_factory: Any = None
+        self._session: Session | None = session
+        """None once the connection is closed."""
+
+    # Statements -------------------------------------------------------------------------------------------------------
+
+    def cursor(self, factory: Any = Cursor) -> Any:
+        """Return a new cursor; ``factory`` is called with the connection to make it."""
+        if self._session is None or self._ident() != self._thread:
+            self._check()
+        made = factory(self)
+        if factory is not Cursor and not issubclass(type(made), Cursor):
+            raise TypeError(f"factory must return a cursor, not {type(made).__name__}")
+        if self.row_factory is not None:
+            made.row_factory = self.row_factory
+        return made
+
+    def execute(self, sql: str, parameters: Any = (), /) -> Any:
+        """Execute one statement with a new cursor, and return that."""
+        return self.cursor().execute(sql, parameters)
+
+    def executemany(self, sql: str, parameters: Iterable[Any], /) -> Any:
+        """Execute a statement once for each of ``parameters`` with a new cursor, and return that."""
+        return self.cursor().executemany(sql, parameters)
+
+    def executescript(self, sql_script: str, /) -> Any:
+        """Execute all statements of a script with a new cursor, and return that."""
+        return self.cursor().executescript(sql_script)
+
+    def __call__(self, sql: str, /) -> Statement:
+        """Compile ``sql`` without running it."""
+        session = self._opened()
+        if not isinstance(sql, str):
+            raise TypeError(f"argument 1 must be str, not {type(sql).__name__}")
+        if "\0" in sql:
+            raise ProgrammingError("the query contains a null character")
+        if len(sql.encode()) > session.db.limit(apsw.SQLITE_LIMIT_SQL_LENGTH):
+            raise DataError("query string is too large")
+        session.guard(lambda: session.planner.plan(sql, None))
+        statement = object.__new__(Statement)
+        statement.sql = sql
+        return statement
+
+    # Transactions -----------------------------------------------------------------------------------------------------
+
+    def commit(self) -> None:
+        """Commit the open transaction, if there is one: first the log, then the file."""
+        self._opened().commit()
+
+    def rollback(self) -> None:
+        """Roll back the open transaction, if there is one."""
+        self._opened().rollback()
+
+    def __enter__(self) -> Self:
+        self._opened()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        session = self._opened()
+        if session.autocommit is True:
+            return False
+        if kind is not None:
+            session.rollback()
+            return False
+        try:
+            session.commit()
+        except BaseException:
+            # A commit that failed may have left the transaction open, and others waiting for it.
+            session.rollback()
+            raise
+        return False
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+        return self._connected().in_transaction
+
+    @property
+    def isolation_level(self) -> str | None:
+        """Which BEGIN comes by itself before a first change: "", "DEFERRED", "IMMEDIATE", "EXCLUSIVE"; None: none."""
+        return self._connected().isolation_level
+
+    @isolation_level.setter
+    def isolation_level(self, value: str | None) -> None:
+        self._connected().isolation_level = _level(value)
+
+    @property
+    def autocommit(self) -> bool | int:
+        """As in Python 3.12: True, False, or LEGACY_TRANSACTION_CONTROL, where ``isolation_level`` rules."""
+        return self._opened().autocommit
+
+    @autocommit.setter
+    def autocommit(self, value: bool | int) -> None:
+        self._opened().autocommit = value
+
+    @property
+    def total_changes(self) -> int:
+        """Rows changed since the connection was opened."""
+        return self._connected().total_changes
+
+    # What the log is told, and tells ----------------------------------------------------------------------------------
+
+    @property
+    def last_offset(self) -> int | None:
+        """Offset of the last transaction that this connection committed; None if there was none."""
+        return self._connected().last_offset
+
+    @property
+    def actor(self) -> str:
+        """Who makes the transactions that follow."""
+        return self._connected().actor
+
+    @actor.setter
+    def actor(self, value: str) -> None:
+        self._opened().actor = value
+
+    @contextmanager
+    def reason(self, text: str) -> Iterator[None]:
+        """Write ``text`` into the log as the reason of every transaction that commits inside the ``with``."""
+        session = self._opened()
+        before = session.reason_text
+        session.reason_text = text
+        try:
+            yield
+        finally:
+            session.reason_text = before
+
+    # Functions and handlers -------------------------------------------------------------------------------------------
+
+    def create_function(
+        self, name: str, narg: int, func: Callable[..., Any] | None, *, deterministic: bool = False
+    ) -> None:
+        """Let SQL call ``func`` by ``name`` with ``narg`` arguments (-1: any number); None removes it."""
+        session = self._opened()
+        made = None if func is None else functions.scalar(func)
+        flags = apsw.SQLITE_DETERMINISTIC if deterministic else 0
+        if not _creates(lambda: session.db.create_scalar_function(name, made, narg, flags=flags)):
+            raise OperationalError("Error creating function")
+
+    def create_aggregate(self, name: str, n_arg: int, aggregate_class: Any) -> None:
+        """Let SQL aggregate with instances of ``aggregate_class``: ``step(…)``, ``finalize()``; None removes it."""
+        session = self._opened()
+        made = None if aggregate_class is None else functions.aggregate(aggregate_class)
+        if not _creates(lambda: session.db.create_aggregate_function(name, made, n_arg)):
+            raise OperationalError("Error creating aggregate")
+
+    def create_window_function(self, name: str, num_params: int, aggregate_class: Any, /) -> None:
+        """Let SQL use ``aggregate_class`` over windows: also ``value()`` and ``inverse(…)``; None removes it."""
+        session = self._opened()
+        made = None if aggregate_class is None else functions.window(aggregate_class)
+        if not _creates(lambda: session.db.create_window_function(name, made, num_params)):
+            raise ProgrammingError("Error creating window function")
+
+    def create_collation(self, name: str, callback: Callable[[str, str], int] | None, /) -> None:
+        """Let SQL order text by ``callback(one, two)`` (negative, 0, positive); None removes it."""
+        session = self._opened()
+        if not isinstance(name, str):
+            raise TypeError(f"create_collation() argument 1 must be str, not {type(name).__name__}")
+        if callback is not None and not callable(callback):
+            raise TypeError("parameter must be callable")
+        made = None if callback is None else functions.collation(callback)
+        session.guard(lambda: session.db.create_collation(str.__str__(name), made))
+
+    def set_authorizer(self, authorizer_callback: Callable[..., int] | None) -> None:
+        """Ask ``authorizer_callback`` before ours what a statement may do."""
+        session = self._opened()
+        session.user_authorizer = None if authorizer_callback is None else functions.authorizer(authorizer_callback)
+
+    def set_progress_handler(self, progress_handler: Callable[[], Any] | None, n: int) -> None:
+        """Call ``progress_handler`` every ``n`` instructions; if it returns true, the statement is interrupted."""
+        session = self._opened()
+        made = None if progress_handler is None else functions.progress(progress_handler)
+        session.db.set_progress_handler(made, n, id=_PROGRESS)
+
+    def set_trace_callback(self, trace_callback: Callable[[str], Any] | None) -> None:
+        """Call ``trace_callback`` with each statement, its parameters filled in, before it runs."""
+        session = self._opened()
+        if trace_callback is None:
+            session.db.trace_v2(0, None, id=_TRACE)
+        else:
+            made = functions.trace(trace_callback, session.planner)
+            session.db.trace_v2(apsw.SQLITE_TRACE_STMT, made, id=_TRACE)
+
+    def interrupt(self) -> None:
+        """Stop what runs now. May be called from any thread."""
+        self._connected().interrupt()
+
+    # The file ---------------------------------------------------------------------------------------------------------
+
+    def blobopen(
+        self, table: str, column: str, row: int, /, *, readonly: bool = False, name: str = "main"
+    ) -> blob.Blob:
+        """Open the value of ``column`` in row ``row`` of ``table``, to read and write parts of it."""
+        session = self._opened()
+        return blob.blob(self, session.guard(lambda: session.blob_open(table, column, row, readonly, name)))
+
+    def backup(
+        self,
+        target: Connection,
+        *,
+        pages: int = -1,
+        progress: Callable[[int, int, int], object] | None = None,
+        name: str = "main",
+        sleep: float = 0.250,
+    ) -> None:
+        """Copy the database ``name`` into ``target``: an in-memory connection, or one of the standard ``sqlite3``.
+
+        A file of VerityDB's has a log, which a copied page would not be in: NotSupportedError.
+        """
+        session = self._opened()
+        if progress is not None and not callable(progress):
+            raise TypeError("progress argument must be a callable")
+        if backups.is_standard(target):
+            backups.to_standard(session, target, pages=pages, progress=progress, name=name, sleep=sleep)
+            return
+        if not isinstance(target, Connection):
+            raise TypeError(f"backup() argument 1 must be veritydb.Connection, not {backups.kind(target)}")
+        if target is self:
+            raise ValueError("target cannot be the same connection instance")
+        backups.between(session, target._opened(), pages=pages, progress=progress, name=name, sleep=sleep)
+
+    def serialize(self, *, name: str = "main") -> bytes:
+        """Return the database as the bytes of a file, not encrypted."""
+        session = self._opened()
+        data = session.guard(lambda: session.db.serialize(name))
+        if data is None:
+            raise OperationalError(f"unable to serialize {name!r}")
+        return bytes(data)
+
+    def deserialize(self, data: Any, /, *, name: str = "main") -> None:
+        """Make ``data`` the content of an in-memory database; a file is changed through its log only."""
+        session = self._opened()
+        with memoryview(data) as view:
+            if not view.c_contiguous:
+                raise BufferError("memoryview: underlying buffer is not C-contiguous")
+            content = view.tobytes()
+        session.guard(lambda: session.deserialize(name, content))
+
+    def iterdump(self, *, filter: str | None = None) -> Iterator[str]:  # noqa: A002  the name sqlite3 gives it
+        """Return an iterator over the SQL that makes the database; ``filter`` is a LIKE pattern for names."""
+        self._opened()
+        return dump.iterdump(self, filter)
+
+    def enable_load_extension(self, enable: bool, /) -> None:
+        """Allow or forbid :meth:`load_extension`."""
+        session = self._opened()
+        session.guard(lambda: session.db.enable_load_extension(bool(enable)))
+
+    def load_extension(self, name: str, /, *, entrypoint: str | None = None) -> None:
+        """Load an extension. Functions and collations of its schema must then be registered wherever it is replayed."""
+        session = self._opened()
+        session.guard(lambda: session.db.load_extension(name, entrypoint))
+
+    # Limits and settings ----------------------------------------------------------------------------------------------
+
+    def setlimit(self, category: int, limit: int, /) -> int:
+        """Set a limit of SQLite's, and return what it was."""
+        session = self._opened()
+        if category not in _LIMITS:
+            raise ProgrammingError("'category' is out of bounds")
+        return int(session.db.limit(category, limit))
+
+    def getlimit(self, category: int, /) -> int:
+        """Return a limit of SQLite's."""
+        return self.setlimit(category, -1)
+
+    def getconfig(self, op: int, /) -> bool:
+        """Return a boolean setting of SQLite's (SQLITE_DBCONFIG_…)."""
+        session = self._opened()
+        if op not in _DBCONFIGS:
+            raise ValueError(f"unknown config 'op': {op}")
+        return bool(session.guard(lambda: session.db.config(op, -1)))
+
+    def setconfig(self, op: int, enable: bool = True, /) -> None:
+        """Set a boolean setting of SQLite's. What would bypass the log is refused."""
+        session = self._opened()
+        if op not in _DBCONFIGS:
+            raise ValueError(f"unknown config 'op': {op}")
+        if enable and op in _BYPASSES:
+            raise errors.StatementRefused(f"{_BYPASSES[op]}; nothing was changed")
+        if session.guard(lambda: session.db.config(op, bool(enable))) != bool(enable):
+            raise OperationalError(f"Unable to set config {op}")
+
+    @property
+    def text_factory(self) -> Any:
+        """What makes Python values of TEXT: ``str``, or called with the bytes."""
+        self._connected()
+        return self._text_factory
+
+    @text_factory.setter
+    def text_factory(self, value: Any) -> None:
+        self._connected()
+        self._text_factory = value
+        self._converts = bool(self._detect) or value is not str
+
+    # Closing ----------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Roll back what is open and close; harmless if called again."""
+        session = self._session
+        if self._ident() != self._thread:
+            self._check()
+        if session is not None:
+            self._session = None
+            session.close()
+
+    def __del__(self) -> None:
+        try:
+            session = object.__getattribute__(self, "_session")
+        except AttributeError:
+            return
+        if session is not None:
+            warn(f"unclosed database in {self!r}", ResourceWarning, stacklevel=1, source=self)
+            self._session = None
+            session.close()
+
+    def _leave_session(self) -> None:
+        """Before a second ``__init__``: cursors keep the rows of the database that is left."""
+        try:
+            session = object.__getattribute__(self, "_session")
+        except AttributeError:
+            return
+        if session is not None:
+            # So rare that asking the garbage collector costs less than keeping track of every cursor.
+            for user in gc.get_referrers(self):
+                if isinstance(user, Cursor):
+                    user._keep_rows()
+            session.close()
+        del self._session
+
+    # Checks -----------------------------------------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        """Raise what sqlite3 raises if this connection cannot be used here and now."""
+        if self._ident() != self._thread:
+            raise ProgrammingError(
+                "SQLite objects created in a thread can only be used in that same thread. "
+                f"The object was created in thread id {self._thread} and this is thread id {get_ident()}."
+            )
+        if self._session is None:
+            raise ProgrammingError("Cannot operate on a closed database.")
+
+    def _opened(self) -> Session:
+        """Return the session, after all checks."""
+        session = self._session
+        if session is None or self._ident() != self._thread:
+            self._check()
+        assert session is not None
+        return session
+
+    def _connected(self) -> Session:
+        """Return the session for what sqlite3 lets any thread do."""
+        session = self._session
+        if session is None:
+            raise ProgrammingError("Cannot operate on a closed database.")
+        return session
+
+    def _guard(self, call: Callable[[], Any]) -> Any:
+        return self._opened().guard(call)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        # Reached only for what is not there: for a slot, because a subclass did not call our __init__.
+        if name in Connection.__slots__:
+            raise ProgrammingError("Base Connection.__init__ not called.")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError(f"cannot pickle {type_name(type(self))!r} object")
+
+
+def connect(*args: Any, factory: Any = Connection, **kwargs: Any) -> Any:
+    ...

@@ -1,0 +1,444 @@
+"""The cursor: PEP 249 over an APSW cursor, shaped for speed.
+
+A cursor is one row ahead, exactly as ``sqlite3`` is: executing steps to the first row, and fetching a row steps to the
+next. So fetching the last row ends the statement and its read lock, and a program that fetches one row and then drops
+the table goes on working. APSW makes the rows; nothing here runs per value.
+
+Each method checks what sqlite3 checks (thread, closed, initialised) where it costs least: a slot that was never filled
+is caught by ``__getattr__``, and a cursor or database that was closed has no row to give, so the slow path looks why.
+"""
+
+# The connection and its cursors are one thing in two files, and look into each other.
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import islice
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import apsw
+
+from veritydb import adaptation, texts
+from veritydb import row as rows_of_names
+from veritydb.adaptation import bindable, bindable_rows
+from veritydb.constants import PARSE_COLNAMES, PARSE_DECLTYPES
+from veritydb.errors import DataError, Error, OperationalError, ProgrammingError
+from veritydb.row import Row
+from veritydb.translation import translated
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from veritydb.connection import Connection
+    from veritydb.planner import Plan
+    from veritydb.session import Session
+
+_NO_ROWS: Iterator[Any] = iter(())
+_RECURSIVE = "Recursive use of cursors not allowed."
+_NO_NAME = re.compile(r"Binding (\d+) has no name")
+
+
+class Cursor:
+    """Executes statements and holds the rows of the last one. Made by :meth:`Connection.cursor`.
+
+    ``arraysize`` is how many rows :meth:`fetchmany` fetches if not told; ``row_factory`` is called with the cursor and
+    each row, and returns what is fetched (None: the tuple itself).
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_apsw",
+        "_bindings",
+        "_connection",
+        "_convert",
+        "_description",
+        "_ident",
+        "_lastrowid",
+        "_plan",
+        "_row",
+        "_rowcount",
+        "_rowcount_after",
+        "_rows",
+        "_thread",
+        "arraysize",
+        "row_factory",
+    )
+
+    def __init__(self, connection: Connection, /) -> None:
+        if not issubclass(type(connection), connections[0]):
+            raise TypeError(f"Cursor() argument 1 must be veritydb.Connection, not {type(connection).__name__}")
+        self._ident, self._thread = connection._ident, connection._thread
+        session = connection._session
+        if session is None or self._ident() != self._thread:
+            connection._check()
+        self._connection = connection
+        self._apsw: apsw.Cursor | None = session.db.cursor()  # type: ignore[union-attr]
+        """None once the cursor is closed."""
+        self._row: Any = None
+        """The row that is fetched next; None if there is none, an :class:`_Undecodable` if it could not be made."""
+        self._rows = _NO_ROWS
+        """What comes after it."""
+        self._convert: texts.Converter | None = None
+        self._description: tuple[tuple[Any, ...], ...] | None = None
+        self._plan: Plan | None = None
+        self._bindings: Any = ()
+        self._lastrowid: int | None = None
+        self._rowcount = self._rowcount_after = -1
+        self.row_factory: Any = None
+        self.arraysize = 1
+
+    # Running ----------------------------------------------------------------------------------------------------------
+
+    def execute(self, sql: str, parameters: Any = (), /) -> Self:
+        """Execute one statement with ``parameters`` (a sequence, or a mapping for named ones)."""
+        connection = self._connection
+        cursor, session = self._apsw, connection._session
+        if cursor is None or session is None or self._ident() != self._thread:
+            self._refuse()
+        try:
+            bindings = bindable(parameters)
+            plan = session.plans.get(sql)
+            if plan is not None and plan.reads:
+                cursor.execute(plan.sql, bindings)
+                rows, count = None, -1
+            else:
+                if self._row is not None:
+                    cursor.execute("")  # The last query is over, also where this statement runs elsewhere.
+                plan, rows, count = session.execute(cursor, sql, bindings)
+        except Exception as error:
+            self._execute_failed(error, sql, session)
+        self._plan = plan
+        self._description = plan.description
+        if rows is None:
+            self._rows = cursor
+            self._rowcount = self._rowcount_after = count
+            if self._description is None:
+                self._row = None
+            else:
+                self._bindings = bindings
+                try:
+                    self._row = next(cursor, None)
+                except Exception as error:
+                    self._step_failed(error, in_hand=0)
+        else:
+            self._fetched(rows, count)
+        self._lastrowid = session.db.last_insert_rowid()
+        if connection._converts:
+            self._prepare_conversion(plan, bindings)
+        else:
+            self._convert = None
+        return self
+
+    def executemany(self, sql: str, parameters: Iterable[Any], /) -> Self:
+        """Execute an INSERT, UPDATE, DELETE or REPLACE once for each set of ``parameters``."""
+        cursor, session = self._apsw, self._connection._session
+        if cursor is None or session is None or self._ident() != self._thread:
+            self._refuse()
+        if not isinstance(sql, str):
+            raise TypeError(f"executemany() argument 1 must be str, not {type(sql).__name__}")
+        rows = bindable_rows(parameters)
+        if self._row is not None:
+            cursor.execute("")
+        self._row, self._rows = None, _NO_ROWS
+        try:
+            plan, count = session.execute_many(cursor, sql, rows)
+        except Exception as error:
+            self._execute_failed(error, sql, session)
+        self._plan = plan
+        self._description = None if plan is None else plan.description
+        self._rowcount = self._rowcount_after = count
+        return self
+
+    def executescript(self, sql_script: str, /) -> Self:
+        """Execute all statements of ``sql_script``. An open transaction is committed first, as in sqlite3."""
+        if not isinstance(sql_script, str):
+            raise TypeError(f"executescript() argument must be str, not {type(sql_script).__name__}")
+        if "\0" in sql_script:
+            raise ValueError("embedded null character")
+        session = self._connection._session
+        if self._apsw is None or session is None or self._ident() != self._thread:
+            self._refuse()
+        if len(sql_script.encode()) > session.db.limit(apsw.SQLITE_LIMIT_SQL_LENGTH):
+            raise DataError("query string is too large")
+        try:
+            session.execute_script(sql_script)
+        except Exception as error:
+            self._execute_failed(error, sql_script, session)
+        return self
+
+    # Fetching ---------------------------------------------------------------------------------------------------------
+
+    def fetchone(self) -> Any:
+        """Return the next row, or None."""
+        row = self._row
+        if row is None or self._ident() != self._thread:
+            self._check()
+            return None
+        try:
+            self._row = next(self._rows, None)
+        except Exception as error:
+            self._step_failed(error, in_hand=1)
+        if self._row is None:
+            self._rowcount = self._rowcount_after
+        if self._convert is None and self.row_factory is None and row.__class__ is tuple:
+            return row
+        return self._made(row)
+
+    def __next__(self) -> Any:
+        # As fetchone, written out once more: a call for each row would cost a third of the row.
+        row = self._row
+        if row is None or self._ident() != self._thread:
+            self._check()
+            raise StopIteration
+        try:
+            self._row = next(self._rows, None)
+        except Exception as error:
+            self._step_failed(error, in_hand=1)
+        if self._row is None:
+            self._rowcount = self._rowcount_after
+        if self._convert is None and self.row_factory is None and row.__class__ is tuple:
+            return row
+        return self._made(row)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def fetchmany(self, size: int | None = None) -> list[Any]:
+        """Return the next ``size`` rows (``arraysize`` if not given), fewer at the end."""
+        if size is None:
+            size = self.arraysize
+        elif not hasattr(type(size), "__index__"):
+            raise TypeError(f"{type(size).__name__!r} object cannot be interpreted as an integer")
+        return self._take(size)
+
+    def fetchall(self) -> list[Any]:
+        """Return all remaining rows."""
+        return self._take(0)
+
+    def _take(self, size: int) -> list[Any]:
+        first = self._row
+        if first is None or self._ident() != self._thread:
+            self._check()
+            return []
+        source = self._rows
+        try:
+            if size > 0:
+                taken = list(islice(source, size - 1))
+                self._row = next(source, None) if len(taken) == size - 1 else None
+            else:  # sqlite3 takes no number, 0 and negative ones for all.
+                taken = source.fetchall() if isinstance(source, apsw.Cursor) else list(source)
+                self._row = None
+            taken.insert(0, first)
+        except Exception as error:
+            self._step_failed(error, in_hand=1)
+            if self._row.__class__ is _Undecodable:
+                self._complain(self._row)
+            taken = [first, *self._take_again(size)]
+        if self._row is None:
+            self._rowcount = self._rowcount_after
+        if first.__class__ is _Undecodable:
+            self._complain(first)
+        if self._convert is not None:
+            taken = list(map(self._convert, taken))
+        factory = self.row_factory
+        if factory is None:
+            return taken
+        if factory is Row:
+            return rows_of_names.rows(self.description, taken)
+        return [factory(self, row) for row in taken]
+
+    def _take_again(self, size: int) -> list[Any]:
+        # The rows come from the second run of the query now, and the first of them is in self._row.
+        first, source = self._row, self._rows
+        if first is None or size == 1:
+            return []
+        taken = [first, *(islice(source, size - 2) if size > 0 else source)]
+        self._row = next(source, None)
+        return taken
+
+    def _made(self, row: Any) -> Any:
+        if row.__class__ is _Undecodable:
+            self._complain(row)
+        if self._convert is not None:
+            row = self._convert(row)
+        factory = self.row_factory
+        return row if factory is None else factory(self, row)
+
+    def _fetched(self, rows: list[Any], count: int) -> None:
+        # The session has fetched the rows already, because the statement wrote. Until the last of them is fetched here,
+        # the row count of a RETURNING is 0, as in sqlite3.
+        self._rows = iter(rows)
+        self._row = next(self._rows, None)
+        self._rowcount_after = count
+        self._rowcount = 0 if self._row is not None and count >= 0 else count
+
+    # The rest of PEP 249 ----------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close the cursor; it cannot be used any more."""
+        self._connection._check()
+        cursor = self._apsw
+        if cursor is not None:
+            try:
+                cursor.close(True)
+            except apsw.ThreadingViolationError as error:
+                raise ProgrammingError(_RECURSIVE) from error
+            self._apsw = None
+            self._row, self._rows = None, _NO_ROWS
+
+    def setinputsizes(self, sizes: Any, /) -> None:
+        """Do nothing, as PEP 249 allows."""
+
+    def setoutputsize(self, size: Any, column: Any = None, /) -> None:
+        """Do nothing, as PEP 249 allows."""
+
+    connection = property(attrgetter("_connection"), doc="The connection that made this cursor.")
+    description = property(
+        attrgetter("_description"),
+        doc="For each column of the last statement its name and six times None; None if the statement returns no rows.",
+    )
+    lastrowid = property(attrgetter("_lastrowid"), doc="Row id of the row inserted last; None before any statement.")
+    rowcount = property(
+        attrgetter("_rowcount"),
+        doc="Rows that the last INSERT, UPDATE, DELETE or REPLACE changed; -1 after any other statement.",
+    )
+
+    # Conversion -------------------------------------------------------------------------------------------------------
+
+    def _prepare_conversion(self, plan: Plan, bindings: Any) -> None:
+        self._convert = None
+        connection = self._connection
+        if plan.description is None:
+            return
+        detect = connection._detect
+        if detect & PARSE_COLNAMES:
+            self._description = tuple([(_before_bracket(column[0]), *column[1:]) for column in plan.description])
+        if self._row is None:
+            return
+        found = None
+        if detect:
+            found = adaptation.converters_of(
+                self._columns(plan),
+                by_declaration=bool(detect & PARSE_DECLTYPES),
+                by_name=bool(detect & PARSE_COLNAMES),
+            )
+        if found is not None or connection._text_factory is not str:
+            again = partial(texts.rows_as_bytes, connection._opened().db, plan, bindings)
+            self._convert = texts.Converter(found, attrgetter("_text_factory").__get__(connection), again)
+
+    def _columns(self, plan: Plan) -> Any:
+        assert self._apsw is not None
+        try:
+            return self._apsw.get_description()
+        except apsw.ExecutionCompleteError:
+            # The session has fetched the rows already (RETURNING): the types that SQLite declared went with them.
+            return [(column[0], None) for column in plan.description or ()]
+
+    # Failing ----------------------------------------------------------------------------------------------------------
+
+    def __getattr__(self, name: str) -> NoReturn:
+        # Reached only for what is not there: for a slot, because a subclass did not call our __init__.
+        if name in Cursor.__slots__:
+            raise ProgrammingError("Base Cursor.__init__ not called.")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError(f"cannot pickle {rows_of_names.type_name(type(self))!r} object")
+
+    def _check(self) -> None:
+        """Raise what sqlite3 raises if this cursor cannot be used here and now."""
+        if self._apsw is None:
+            raise ProgrammingError("Cannot operate on a closed cursor.")
+        self._connection._check()
+
+    def _refuse(self) -> NoReturn:
+        self._check()
+        raise AssertionError("nothing is wrong with this cursor")
+
+    def _step_failed(self, error: Exception, *, in_hand: int) -> None:
+        self._row = None
+        if isinstance(error, UnicodeDecodeError):
+            again = self._convert.resume(in_hand) if self._convert is not None else None
+            if again is None:
+                self._row = _Undecodable(error)
+            else:
+                self._rows = again
+                self._row = next(again, None)
+            return
+        self._rows = _NO_ROWS
+        self._raise(error)
+
+    def _complain(self, row: _Undecodable) -> NoReturn:
+        plan = self._plan
+        assert plan is not None
+        again = partial(texts.rows_as_bytes, self._connection._opened().db, plan, self._bindings)
+        raise texts.undecodable(row.error, plan, again)
+
+    def _execute_failed(self, error: Exception, sql: object, session: Session) -> NoReturn:
+        self._row, self._rows = None, _NO_ROWS
+        if not isinstance(sql, str):
+            raise TypeError(f"execute() argument 1 must be str, not {type(sql).__name__}") from None
+        self._convert = None
+        self._description = None
+        self._rowcount = self._rowcount_after = -1
+        if isinstance(error, ValueError) and "\0" in sql:
+            raise ProgrammingError("the query contains a null character") from None
+        if isinstance(error, KeyError):
+            raise ProgrammingError(f"You did not supply a value for binding parameter :{error.args[0]}.") from None
+        if isinstance(error, OverflowError):
+            raise OverflowError("Python int too large to convert to SQLite INTEGER") from error
+        if isinstance(error, UnicodeDecodeError):
+            # A function of the program was to be called with such text; sqlite3 calls that its failure.
+            raise OperationalError("user-defined function raised exception") from error
+        if isinstance(error, apsw.Error):
+            session.guard(partial(_raise, error))
+        if isinstance(error, DataError) and len(sql.encode()) > session.db.limit(apsw.SQLITE_LIMIT_SQL_LENGTH):
+            raise DataError("query string is too large") from error
+        self._raise(error)
+
+    def _raise(self, error: Exception) -> NoReturn:
+        cause = error.__cause__ if isinstance(error, Error) else error
+        if isinstance(cause, apsw.ThreadingViolationError):
+            raise ProgrammingError(_RECURSIVE) from cause
+        if isinstance(cause, apsw.CursorClosedError | apsw.ConnectionClosedError):
+            self._check()
+        if isinstance(cause, apsw.BindingsError):
+            found = _NO_NAME.match(str(error))
+            if found is not None:
+                raise ProgrammingError(
+                    f"Binding {int(found[1]) + 1} has no name, but you supplied a dictionary (which has only names)."
+                ) from cause
+        if isinstance(error, apsw.Error):
+            raise translated(error) from error
+        raise error
+
+
+class _Undecodable:
+    """Stands for a row that holds text which is not UTF-8, until it is fetched."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: UnicodeDecodeError) -> None:
+        self.error = error
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
+
+
+def _before_bracket(name: str) -> str:
+    # PARSE_COLNAMES: in "since [timestamp]" the name ends before the bracket and the space in front of it.
+    bracket = name.find("[")
+    if bracket < 0:
+        return name
+    return name[: bracket - 1] if name[bracket - 1 : bracket] == " " else name[:bracket]
+
+
+connections: list[type] = []
+"""Connection's class, put there by :mod:`veritydb.connection`, which imports this module."""
+rows_of_names.cursors.append(Cursor)
+Cursor.__module__ = "veritydb"

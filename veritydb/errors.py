@@ -1,0 +1,158 @@
+"""The exceptions of VerityDB.
+
+The tree is PEP 249's, and each of its classes is also a class of :mod:`sqlite3`, so that
+``except sqlite3.IntegrityError`` in code that was not changed still catches what it should::
+
+    Warning
+    Error
+     ├── InterfaceError
+     └── DatabaseError
+          ├── DataError
+          │    └── TransactionTooLarge
+          ├── OperationalError
+          │    ├── LogUnavailable        the log cannot be written or read now; rolled back everywhere
+          │    ├── OutcomeUnknown        whether the transaction committed cannot be told
+          │    ├── StaleSnapshot         the transaction read what has changed since; roll back and retry
+          │    └── MissingFunction       the schema names a function or collation that is not registered
+          ├── IntegrityError
+          ├── InternalError
+          │    └── CaptureError          a change could not be captured; rolled back
+          ├── ProgrammingError
+          │    └── ConfigurationError    an option, URL or key file says what cannot be
+          ├── NotSupportedError
+          │    └── StatementRefused      a statement that cannot be logged exactly, refused before it changed anything
+          ├── KeyProblem                 WrongKey, KeyMissing, NotEncrypted
+          ├── NotAdopted                 a database with content and without a log
+          └── LogProblem                 LogDamaged, LogMismatch, LogMissing, ReplayMismatch
+
+Every message ends in what became of the data, or in what to do next.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+
+class Warning(sqlite3.Warning):  # noqa: A001  PEP 249 prescribes the name
+    """As PEP 249 says."""
+
+
+class Error(sqlite3.Error):
+    """Base of all errors. ``sqlite_errorcode`` and ``sqlite_errorname`` are set where SQLite reported it."""
+
+    sqlite_errorcode: int
+    sqlite_errorname: str
+
+
+class InterfaceError(Error, sqlite3.InterfaceError):
+    """Misuse of the interface rather than of the database."""
+
+
+class DatabaseError(Error, sqlite3.DatabaseError):
+    """An error of the database."""
+
+
+class DataError(DatabaseError, sqlite3.DataError):
+    """A value out of range."""
+
+
+class OperationalError(DatabaseError, sqlite3.OperationalError):
+    """An error of the database's operation: locked, full, unreadable."""
+
+
+class IntegrityError(DatabaseError, sqlite3.IntegrityError):
+    """A constraint was broken."""
+
+
+class InternalError(DatabaseError, sqlite3.InternalError):
+    """The database or VerityDB is in a state it should not be in."""
+
+
+class ProgrammingError(DatabaseError, sqlite3.ProgrammingError):
+    """The program asked for what cannot be."""
+
+
+class NotSupportedError(DatabaseError, sqlite3.NotSupportedError):
+    """Not supported by this database."""
+
+
+class TransactionTooLarge(DataError):
+    """The transaction exceeds what one record may hold; it was rolled back."""
+
+
+class LogUnavailable(OperationalError):
+    """The log could not be written, made durable, or read; the transaction was rolled back everywhere."""
+
+
+class OutcomeUnknown(OperationalError):
+    """Whether the transaction committed cannot be told; the connection refuses to go on. Reopen to learn it."""
+
+
+class StaleSnapshot(OperationalError):
+    """The transaction has read a state that is no longer the last one; roll back and retry."""
+
+
+class MissingFunction(OperationalError):
+    """The schema uses a function or collation that is not registered; nothing was written."""
+
+
+class CaptureError(InternalError):
+    """A change could not be captured, so its transaction was refused."""
+
+
+class ConfigurationError(ProgrammingError):
+    """An option, a URL, an environment variable or a key file says what cannot be."""
+
+
+class StatementRefused(NotSupportedError):
+    """The statement cannot be logged exactly; it was refused before it changed anything."""
+
+
+class KeyProblem(DatabaseError):
+    """Base of the errors about keys; nothing was touched."""
+
+
+class WrongKey(KeyProblem):
+    """The key does not open this database."""
+
+
+class KeyMissing(KeyProblem):
+    """The database is encrypted and no key was given."""
+
+
+class NotEncrypted(KeyProblem):
+    """A key was given for a database that is not encrypted."""
+
+
+class NotAdopted(DatabaseError):
+    """The file has content and no log; ``veritydb adopt`` gives it one."""
+
+
+class LogProblem(DatabaseError):
+    """Base of the errors about what a log says."""
+
+
+class LogDamaged(LogProblem):
+    """Bytes of the log are not what was written.
+
+    ``segment`` is the file's name, ``position`` the byte at which the bad record or field begins, ``offset`` the first
+    transaction that cannot be read (None if not known).
+    """
+
+    def __init__(self, message: str, *, segment: str = "", position: int = 0, offset: int | None = None) -> None:
+        super().__init__(message)
+        self.segment = segment
+        self.position = position
+        self.offset = offset
+
+
+class LogMismatch(LogProblem):
+    """File and log do not belong together, or the file is ahead of the log."""
+
+
+class LogMissing(LogProblem):
+    """The file says that it has a log, and there is none."""
+
+
+class ReplayMismatch(LogProblem):
+    """Replaying the log met a state other than the one that was logged."""

@@ -1,0 +1,135 @@
+"""The lock of a log's folder, which every append, cut, and look at the log's true end holds.
+
+It is ``flock`` on a file of its own, because SQLite's write lock is not the log's: that one belongs to an inode (a
+database that is unlinked and made again has two) and is not held by cuts and checkpoints. The file's first byte is the
+*marker*: not zero while an append is on its way. Who takes the lock and finds it set knows that the last holder died
+or failed in between, so the last record may be in the page cache and not on the disk.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+import weakref
+from typing import TYPE_CHECKING
+
+from veritydb.errors import LogMismatch, LogUnavailable
+
+if TYPE_CHECKING:
+    from veritydb.log.files import Files
+
+SET, CLEAR = b"\1", b"\0"
+"""The marker's values."""
+
+_TRY = fcntl.LOCK_EX | fcntl.LOCK_NB
+_PAUSE_MIN = 0.000_2
+_PAUSE_MAX = 0.010
+
+
+class LogBusy(LogUnavailable):
+    """Another connection held the log's lock for as long as one was willing to wait; nothing was written."""
+
+
+class FolderLock:
+    """The lock file of one folder, opened by one handle.
+
+    ``held`` is what this handle knows. Taking a lock that is held and releasing one that is not are both allowed, so
+    that an interruption between the system call and the caller's next line can be answered by doing it again.
+    """
+
+    def __init__(self, path: str, files: Files, *, read_only: bool = False, create: bool = False, mode: int = 0o600):
+        flags = (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+        self._path = path
+        self._files = files
+        self._how = fcntl.LOCK_SH | fcntl.LOCK_NB if read_only else _TRY
+        self._flock = files.flock
+        self._stat = files.stat
+        self.held = False
+        self.fd = files.open(path, flags, mode)
+        status = os.fstat(self.fd)
+        self._inode = status.st_ino
+        self._device = status.st_dev
+        self.mode = status.st_mode & 0o777
+        """The permissions that new files of the folder get, too."""
+        _opened.add(self)
+
+    def acquire(self, timeout: float | None = None) -> None:
+        """Wait for the lock, at most ``timeout`` seconds (None: as long as it takes).
+
+        Raises :class:`LogBusy` when the time is over, :class:`~veritydb.LogMismatch` if the folder that was opened is
+        no longer the one at its path, and whatever a signal handler raises; the lock is not held then.
+        """
+        try:
+            try:
+                self._flock(self.fd, self._how)
+            except BlockingIOError:
+                self._wait(timeout)
+            self.held = True
+            status = self._stat(self._path)
+            if status.st_ino != self._inode or status.st_dev != self._device:
+                raise self._moved()
+        except FileNotFoundError:
+            self.release()
+            raise self._moved() from None
+        except (OSError, ValueError) as error:
+            self.release()
+            if self.fd < 0:
+                raise LogUnavailable("the log was opened before a fork, or closed; connect again") from error
+            raise LogUnavailable(f"the log's lock cannot be taken: {error}; nothing was written") from error
+        except BaseException:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Let others in. Does nothing if the lock is not held."""
+        if self.fd >= 0:
+            self._flock(self.fd, fcntl.LOCK_UN)
+        self.held = False
+
+    def marked(self) -> bool:
+        """Return whether an append was on its way when the lock was last let go."""
+        return self._files.pread(self.fd, 1, 0) not in (CLEAR, b"")
+
+    def clear(self) -> None:
+        """Note that no append is on its way."""
+        self._files.write(self.fd, CLEAR, 0)
+
+    def close(self) -> None:
+        """Release and close; the handle is of no use afterwards."""
+        fd, self.fd, self.held = self.fd, -1, False
+        if fd >= 0:
+            self._files.close(fd)
+
+    def _wait(self, timeout: float | None) -> None:
+        """Take the lock as soon as it is free."""
+        if timeout is None:
+            self._flock(self.fd, self._how & ~fcntl.LOCK_NB)
+            return
+
+        deadline = time.monotonic() + timeout
+        pause = _PAUSE_MIN
+        while (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(pause, left))
+            pause = min(2 * pause, _PAUSE_MAX)
+            try:
+                self._flock(self.fd, self._how)
+            except BlockingIOError:
+                continue
+            return
+        raise LogBusy("database is locked: another connection holds its log; nothing was written")
+
+    def _moved(self) -> LogMismatch:
+        return LogMismatch(f"the log was moved or replaced: {self._path} is not the file it was; connect again")
+
+
+_opened: weakref.WeakSet[FolderLock] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """Give up, in a child, the descriptors it has inherited: a lock that the parent holds would outlive the parent."""
+    for lock in list(_opened):
+        lock.close()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,76 @@
+"""Opening a database file through APSW, encrypted or not.
+
+Everything that opens a projection comes through here (sessions, replay, adopt, verify), so that there is one place that
+knows how SQLite3 Multiple Ciphers is told to read and write SQLCipher 4's format
+(https://utelle.github.io/SQLite3MultipleCiphers/docs/ciphers/cipher_sqlcipher/).
+"""
+
+from __future__ import annotations
+
+import apsw
+
+from veritydb.errors import KeyMissing, NotEncrypted, OperationalError, WrongKey
+
+SQLITE_HEADER = b"SQLite format 3\0"
+
+
+def open_file(
+    path: str,
+    file_key: bytes | None,
+    *,
+    read_only: bool = False,
+    create: bool = True,
+    uri: bool = False,
+    statement_cache: int = 128,
+    vfs: str | None = None,
+) -> apsw.Connection:
+    """Open ``path``; with ``file_key`` (32 bytes) as a SQLCipher 4 database under that raw key.
+
+    Nothing is read yet: a wrong key shows at the first statement, see :func:`check_key`.
+    """
+    if read_only:
+        flags = apsw.SQLITE_OPEN_READONLY
+    else:
+        flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if create else 0)
+    if uri:
+        flags |= apsw.SQLITE_OPEN_URI
+    connection = apsw.Connection(path, flags=flags, vfs=vfs, statementcachesize=statement_cache)
+    if file_key is not None:
+        try:
+            unlock(connection, file_key)
+        except BaseException:
+            connection.close(True)
+            raise
+    return connection
+
+
+def unlock(connection: apsw.Connection, file_key: bytes, schema: str = "main") -> None:
+    """Give ``connection`` the raw key of a SQLCipher 4 file."""
+    connection.pragma("cipher", "sqlcipher", schema=schema)
+    connection.pragma("legacy", 4, schema=schema)
+    connection.pragma("key", f"x'{file_key.hex()}'", schema=schema)
+
+
+def check_key(connection: apsw.Connection, path: str, *, keyed: bool) -> None:
+    """Read the file's first page, or say which of the possible mistakes with keys this is."""
+    try:
+        connection.pragma("schema_version")
+    except apsw.NotADBError as error:
+        if not keyed:
+            raise KeyMissing(
+                f"{path} is encrypted or not a database, and no key was given; pass key=…; nothing was touched"
+            ) from error
+        if starts_plain(path):
+            raise NotEncrypted(f"{path} is not encrypted, but a key was given; nothing was touched") from error
+        raise WrongKey(f"the key does not open {path}; nothing was touched") from error
+    except apsw.CantOpenError as error:
+        raise OperationalError(f"unable to open database file {path}: {error}") from error
+
+
+def starts_plain(path: str) -> bool:
+    """Whether the file begins as an unencrypted SQLite database does."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(SQLITE_HEADER)) == SQLITE_HEADER
+    except OSError:
+        return False

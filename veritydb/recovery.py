@@ -1,0 +1,136 @@
+"""Bringing a file and its log together: first use, redo, cuts, and the cases that are refused.
+
+A projection may be behind its log (a process died between log and file): what is missing is redone. It may never be
+ahead of it, nor belong to another log: then somebody replaced a file, and going on would lose one of the two histories.
+Driven by :mod:`veritydb.session` at open and by :mod:`veritydb.transaction` when a transaction joins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import apsw
+
+from veritydb import applied
+from veritydb.applied import AppliedIndex
+from veritydb.errors import LogMismatch
+from veritydb.events import Cut, Genesis
+from veritydb.log import Place, Replicator
+from veritydb.records import Reader, Writer
+from veritydb.replay.redo import redo
+from veritydb.sealing import Opener
+from veritydb.version import SOFTWARE
+
+
+class Recovery:
+    """What one connection knows about its stream beyond the next append."""
+
+    def __init__(self, name: str, opener: Opener, *, register: Callable[[Any], None] | None) -> None:
+        self._name = name
+        self.opener = opener
+        self._register = register
+
+    def check(self, log: Replicator, index: AppliedIndex) -> None:
+        """Raise LogMismatch unless ``index`` describes a projection of this log, at or behind its end."""
+        if index.stream != log.stream:
+            raise LogMismatch(
+                f"{self._name} belongs to stream {index.stream.hex()}, its log to {log.stream.hex()}: one of them was "
+                "replaced. Put the right log back, or rebuild the file from this log (veritydb replay)"
+            )
+        if index.next_offset > log.head.next_offset:
+            raise LogMismatch(
+                f"{self._name} holds {index.next_offset} transactions and its log {log.head.next_offset}: the file is "
+                "ahead of the log, so the log was cut or replaced. Put the right log back, or rebuild the file from "
+                "this log (veritydb replay)"
+            )
+        if index.next_offset == 0:
+            return
+        place = Place(index.segment, index.position)
+        for record in log.records(index.next_offset - 1, place=place):
+            header = record.header
+            same = header.first_offset + header.transaction_count == index.next_offset and header.id == index.id
+            if same and header.prev_hash == index.prev_hash:
+                return
+            break
+        raise LogMismatch(
+            f"transaction {index.next_offset - 1} of {self._name} is another one in its log: the two come from "
+            "different histories. Put the right log back, or rebuild the file from this log (veritydb replay)"
+        )
+
+    def cut(self, log: Replicator, writer: Writer) -> None:
+        """Cut the torn tail, which nobody was told had committed, and say so in the log. Both locks are held."""
+        torn = log.torn
+        assert torn is not None
+        log.cut(torn)
+        writer.note([Cut(torn.segment_name, torn.position, torn.length, torn.why)])
+
+    def initialise(
+        self, db: apsw.Connection, cursor: apsw.Cursor, log: Replicator, writer: Writer, timeout: float
+    ) -> None:
+        """Give an empty database its AppliedIndex and an empty log its first record. Nothing is open."""
+        cursor.execute("BEGIN IMMEDIATE")
+        try:
+            log.acquire(timeout)
+            try:
+                if log.torn is not None:
+                    self.cut(log, writer)
+                if not applied.exists(cursor):
+                    if log.head.next_offset:
+                        raise LogMismatch(
+                            f"{self._name} is empty while its log has records; open it again to rebuild it"
+                        )
+                    writer.note([genesis_of(cursor)])
+                    applied.write(cursor, applied.first(log.stream))
+                cursor.execute("COMMIT")
+            finally:
+                log.release()
+        except BaseException:
+            if db.in_transaction:
+                cursor.execute("ROLLBACK")
+            raise
+
+    def run(self, db: apsw.Connection, cursor: apsw.Cursor, log: Replicator, writer: Writer, *, timeout: float) -> None:
+        """Redo what the log has and the file does not, under both locks, in one SQLite transaction.
+
+        The caller has switched capture off. Raises what redo raises; the file is then as it was.
+        """
+        if not applied.exists(cursor):
+            self._prepare_empty(cursor, log)
+        cursor.execute("BEGIN IMMEDIATE")
+        try:
+            log.acquire(timeout)
+            try:
+                if log.torn is not None:
+                    self.cut(log, writer)
+                index = applied.read(cursor) or applied.first(log.stream)
+                self.check(log, index)
+                if index.next_offset < log.head.next_offset or not applied.exists(cursor):
+                    redo(db, Reader(log, self.opener), index, register=self._register)
+                cursor.execute("COMMIT")
+            finally:
+                log.release()
+        except BaseException:
+            if db.in_transaction:
+                cursor.execute("ROLLBACK")
+            raise
+
+    def _prepare_empty(self, cursor: apsw.Cursor, log: Replicator) -> None:
+        # Header fields that can only be chosen before the first table, as the stream's first record has them.
+        genesis = Reader(log, self.opener).genesis()
+        if genesis is not None:
+            cursor.execute(f"PRAGMA encoding = '{genesis.encoding}'").fetchall()
+            cursor.execute(f"PRAGMA auto_vacuum = {int(genesis.auto_vacuum)}").fetchall()
+
+
+def genesis_of(cursor: apsw.Cursor) -> Genesis:
+    """Return the header fields that a rebuilt file must be given before its first table."""
+    return Genesis(
+        encoding=str(cursor.execute("PRAGMA encoding").get),
+        page_size=int(cursor.execute("PRAGMA page_size").get),
+        auto_vacuum=int(cursor.execute("PRAGMA auto_vacuum").get),
+        software=SOFTWARE,
+    )
+
+
+__all__ = ["Recovery", "genesis_of"]

@@ -1,0 +1,81 @@
+"""What is refused, and the words it is refused with.
+
+A statement that cannot be logged exactly is refused before it changes anything. This is the one list of those;
+``docs/reference/statements.md`` is its readable form, and a test compares the two.
+"""
+
+from __future__ import annotations
+
+RESERVED_PREFIX = "_veritydb_"
+
+SETTINGS = frozenset({"user_version", "application_id", "auto_vacuum"})
+"""Pragmas whose new value is logged."""
+
+PHYSICAL = frozenset({"incremental_vacuum", "wal_checkpoint"})
+"""Pragmas that change bytes of the file and nothing that is logged."""
+
+_KEYS = frozenset(
+    {
+        "key",
+        "rekey",
+        "hexkey",
+        "hexrekey",
+        "textkey",
+        "textrekey",
+        "cipher",
+        "cipher_salt",
+        "hmac_check",
+        "kdf_iter",
+        "legacy",
+        "legacy_page_size",
+        "fast_kdf_iter",
+        "hmac_use",
+        "hmac_pgno",
+        "hmac_salt_mask",
+        "kdf_algorithm",
+        "hmac_algorithm",
+        "plaintext_header_size",
+        "mc_legacy_wal",
+    }
+)
+_ON = frozenset({"1", "on", "yes", "true", "reset"})
+_TEMP_STORE_FILE = frozenset({"0", "1", "default", "file"})
+
+
+def of_pragma(name: str, value: str | None, schema: str | None, *, encrypted: bool, in_memory: bool) -> str | None:
+    """Return why ``PRAGMA name = value`` is refused, or None."""
+    if value is None:
+        return None
+    text = value.strip("'\"").lower()
+    if name == "writable_schema" and (text in _ON or (text.lstrip("+-").isdigit() and int(text) != 0)):
+        return "PRAGMA writable_schema changes the schema behind SQLite's back; use CREATE, ALTER and DROP"
+    if name == "schema_version":
+        return "PRAGMA schema_version is SQLite's own counter, and a wrong one corrupts databases; leave it to SQLite"
+    if name in _KEYS:
+        return f"PRAGMA {name} would change how the file is encrypted without its log; give key=… to connect()"
+    if name == "journal_mode" and not in_memory and text != "wal":
+        if schema == "temp":
+            return None
+        return f"PRAGMA journal_mode={value}: VerityDB keeps the file in WAL mode, so that readers never wait"
+    if name == "temp_store" and encrypted and text in _TEMP_STORE_FILE:
+        return "PRAGMA temp_store: temporary files would hold rows in clear; an encrypted database keeps them in memory"
+    if name in ("temp_store_directory", "data_store_directory"):
+        return f"PRAGMA {name} is deprecated and process-wide; set SQLITE_TMPDIR"
+    if name in SETTINGS and schema not in (None, "main", "temp"):
+        return attached(schema)
+    return None
+
+
+def attached(schema: str | None) -> str:
+    """Return why writing into an attached database is refused."""
+    return f"database {schema} is attached: what is written there is not in this log; open it by its own connection"
+
+
+def meta_table(name: str) -> str:
+    """Return why names of ours are refused."""
+    return f"{name}: names that begin with {RESERVED_PREFIX} are VerityDB's own"
+
+
+def of_attach(filename: str | None) -> str | None:
+    """ATTACH is allowed: reading is harmless, and writing is refused where it is tried."""
+    return None

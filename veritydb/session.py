@@ -1,0 +1,735 @@
+"""One connection's statements: each is planned, joined to the log where it writes, run, and seen through.
+
+The DB-API shell (:mod:`veritydb.connection`, :mod:`veritydb.cursor`) gives SQL and bindings; :mod:`veritydb.planner`
+says what a statement will do; :mod:`veritydb.transaction` owns join and commit. What is decided here is *when* a
+transaction begins and ends: PEP 249's implicit transactions, ``autocommit``, explicit BEGIN and savepoints, and bare
+statements, which are wrapped in a transaction and, when they fail, leave what bare SQLite would have left.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NoReturn
+
+import apsw
+
+from veritydb import applied, errors, opening, schema_changes, vacuuming
+from veritydb.blobs import BlobHandle
+from veritydb.errors import ConfigurationError, NotSupportedError, ProgrammingError, StatementRefused
+from veritydb.events import Setting
+from veritydb.planner import Kind, Plan, Planner
+from veritydb.records import Writer
+from veritydb.recovery import Recovery
+from veritydb.sealing import Opener, Sealer
+from veritydb.streams import Stream, open_stream
+from veritydb.transaction import Transactions, busy
+from veritydb.translation import translated
+
+LEGACY_TRANSACTION_CONTROL = -1
+_ISOLATION_LEVELS = {
+    "": "BEGIN",
+    "DEFERRED": "BEGIN DEFERRED",
+    "IMMEDIATE": "BEGIN IMMEDIATE",
+    "EXCLUSIVE": "BEGIN EXCLUSIVE",
+}
+_MULTIPLE: type[Exception] = ProgrammingError if sys.version_info >= (3, 12) else errors.Warning
+_BEFORE_FIRST_USE = frozenset({"encoding", "page_size", "auto_vacuum"})
+
+Ran = tuple[Plan, "list[tuple[Any, ...]] | None", int]
+
+
+class Session:
+    """One connection to one database; not shared between threads at once."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        *,
+        timeout: float,
+        isolation_level: str | None,
+        autocommit: bool | int,
+        key: Any,
+        actor: str,
+        register: Callable[[Any], None] | None,
+    ) -> None:
+        self.db = db = stream.db
+        self.stream = stream
+        self._key = key
+        self._readers: list[apsw.Connection] = []
+        database_key = stream.keyring.current if stream.keyring is not None else None
+        self.planner = Planner(db, encrypted=database_key is not None, in_memory=not stream.path)
+        self.plans = self.planner.plans
+        opener = Opener(stream.keyring)
+        self._recovery = Recovery(stream.path or ":memory:", opener, register=register)
+        writer = Writer(stream.log, Sealer(database_key))
+        self._writer = writer
+        self.transactions = Transactions(
+            db,
+            self.planner,
+            stream.log,
+            writer,
+            self._recovery,
+            path=stream.path,
+            folder=stream.folder,
+            timeout=timeout,
+            reader=self._reader,
+        )
+        self.transactions.actor = actor
+        self.capture = self.transactions.capture
+        self._inner = db.cursor()
+        self._control = db.cursor()
+        self._fresh = stream.fresh
+        self._schema_touched = False
+        self._autocommit: bool | int = LEGACY_TRANSACTION_CONTROL
+        self._isolation_level: str | None = ""
+        self._begin: str | None = "BEGIN"
+        self.isolation_level = isolation_level
+        self._prepare()
+        self.autocommit = autocommit
+
+    @classmethod
+    def open(
+        cls,
+        database: str,
+        *,
+        timeout: float = 5.0,
+        isolation_level: str | None = "",
+        autocommit: bool | int = LEGACY_TRANSACTION_CONTROL,
+        cached_statements: int = 128,
+        uri: bool = False,
+        key: Any = None,
+        actor: str = "",
+        on_missing: str = "rebuild",
+        register: Callable[[Any], None] | None = None,
+        read_only: bool = False,
+        vfs: str | None = None,
+    ) -> Session:
+        """Open ``database`` and bring file and log together. Raises as :func:`veritydb.streams.open_stream` does."""
+        try:
+            stream = open_stream(
+                database,
+                key=key,
+                uri=uri,
+                on_missing=on_missing,
+                statement_cache=cached_statements,
+                read_only=read_only,
+                timeout=timeout,
+                vfs=vfs,
+            )
+        except apsw.CantOpenError as error:
+            raise translated(error) from error
+        except apsw.Error as error:
+            raise translated(error) from error
+        try:
+            return cls(
+                stream,
+                timeout=timeout,
+                isolation_level=isolation_level,
+                autocommit=autocommit,
+                key=key,
+                actor=actor,
+                register=register,
+            )
+        except BaseException as error:
+            stream.db.close(True)
+            stream.log.close()
+            if isinstance(error, apsw.Error):
+                raise translated(error) from error
+            raise
+
+    # Properties -------------------------------------------------------------------------------------------------------
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+        return self.db.in_transaction
+
+    @property
+    def total_changes(self) -> int:
+        """Rows changed since the connection was opened."""
+        return self.db.total_changes()
+
+    @property
+    def last_insert_rowid(self) -> int:
+        """As SQLite counts it."""
+        return self.db.last_insert_rowid()
+
+    @property
+    def last_offset(self) -> int | None:
+        """Offset of this connection's last committed transaction; None if there was none."""
+        return self.transactions.last_offset
+
+    @property
+    def actor(self) -> str:
+        """Who the transactions of this connection are made by."""
+        return self.transactions.actor
+
+    @actor.setter
+    def actor(self, value: str) -> None:
+        self.transactions.actor = _text("actor", value)
+
+    @property
+    def reason_text(self) -> str:
+        """Why the transactions of this connection are made."""
+        return self.transactions.reason
+
+    @reason_text.setter
+    def reason_text(self, value: str) -> None:
+        self.transactions.reason = _text("reason", value)
+
+    @property
+    def user_authorizer(self) -> Any:
+        """The program's own authorizer, asked before ours."""
+        return self.planner.user_authorizer
+
+    @user_authorizer.setter
+    def user_authorizer(self, value: Any) -> None:
+        self.planner.user_authorizer = value
+        self.planner.reset_authorizer()
+
+    @property
+    def isolation_level(self) -> str | None:
+        """The BEGIN that a first INSERT, UPDATE, DELETE or REPLACE gets; None: none."""
+        return self._isolation_level
+
+    @isolation_level.setter
+    def isolation_level(self, value: str | None) -> None:
+        if value is None:
+            self._isolation_level, self._begin = None, None
+            if self._autocommit == LEGACY_TRANSACTION_CONTROL and self.db.in_transaction:
+                self.commit()
+            return
+        if not isinstance(value, str):
+            raise TypeError("isolation_level must be str or None")
+        if value.upper() not in _ISOLATION_LEVELS:
+            raise ValueError("isolation_level string must be '', 'DEFERRED', 'IMMEDIATE', or 'EXCLUSIVE'")
+        self._isolation_level, self._begin = value, _ISOLATION_LEVELS[value.upper()]
+
+    @property
+    def autocommit(self) -> bool | int:
+        """As in Python 3.12: True, False, or LEGACY_TRANSACTION_CONTROL (-1), where ``isolation_level`` rules."""
+        return self._autocommit
+
+    @autocommit.setter
+    def autocommit(self, value: bool | int) -> None:
+        if value is not True and value is not False and value != LEGACY_TRANSACTION_CONTROL:
+            raise ValueError("autocommit must be True, False, or sqlite3.LEGACY_TRANSACTION_CONTROL")
+        if value is True and self._autocommit is not True and self.db.in_transaction:
+            self.commit_open()
+        self._autocommit = value if isinstance(value, bool) else LEGACY_TRANSACTION_CONTROL
+        if value is False and not self.db.in_transaction:
+            self._start("BEGIN")
+
+    # Statements -------------------------------------------------------------------------------------------------------
+
+    def execute(self, cursor: apsw.Cursor, sql: str, bindings: Any = ()) -> Ran:
+        """Run one statement. Returns its plan, its rows if they are already fetched, and the row count (-1: none)."""
+        plan = self.plans.get(sql)
+        if plan is None:
+            plan = self._plan(sql, bindings)
+        if plan.reads:
+            try:
+                cursor.execute(plan.sql, bindings)
+            except Exception as error:
+                self._failed(error)
+            return plan, None, -1
+        return _RUNNERS[plan.kind](self, cursor, plan, bindings)
+
+    def execute_many(self, cursor: apsw.Cursor, sql: str, many: Iterable[Any]) -> tuple[Plan | None, int]:
+        """Run a row-writing statement once for each bindings of ``many``. Returns the plan and the rows changed."""
+        iterator = iter(many)
+        plan = self.plans.get(sql)
+        if plan is None:
+            found = next(iterator, None)
+            if found is None:
+                plan = self._plan(sql, None)
+                self._require_dml(plan)
+                return plan, 0
+            plan = self._plan(sql, found)
+            iterator = _again(found, iterator)
+        self._require_dml(plan)
+        if not self.db.in_transaction and (self._begin is None or self._autocommit is True):
+            count = 0
+            for bindings in iterator:  # Each statement is a transaction of its own, as in sqlite3.
+                count += self._write(cursor, plan, bindings)[2]
+            return plan, count
+        bare = self._enter(plan)
+        assert not bare
+        counted = plan.triggers or plan.temp or self._foreign_keys()
+        before = self.db.total_changes()
+        mark = self.capture.statement_mark()
+        summed = 0
+        try:
+            if counted:
+                for bindings in iterator:
+                    cursor.execute(plan.sql, bindings)
+                    if plan.returns_rows:
+                        cursor.fetchall()
+                    summed += self.db.changes()
+            elif plan.returns_rows:
+                cursor.executemany(plan.sql, iterator).fetchall()
+            else:
+                cursor.executemany(plan.sql, iterator)
+        except BaseException as error:
+            self._statement_failed(error, mark, bare=False)
+        if self.capture.virtual_tables:
+            self._virtual_written(plan)
+        return plan, summed if counted else self.db.total_changes() - before
+
+    def execute_script(self, sql: str) -> None:
+        """Run all statements of ``sql``; an open transaction is committed first, as sqlite3 does."""
+        if self._autocommit == LEGACY_TRANSACTION_CONTROL and self.db.in_transaction:
+            self.commit_open()
+        cursor = self.db.cursor()
+        begin, self._begin = self._begin, None
+        try:
+            for statement in split(sql):
+                _, rows, _ = self.execute(cursor, statement)
+                if rows is None:
+                    try:
+                        for _ in cursor:
+                            pass
+                    except Exception as error:
+                        self._failed(error)
+        finally:
+            self._begin = begin
+            cursor.close(True)
+
+    def commit(self) -> None:
+        """Commit the open transaction, if there is one (PEP 249)."""
+        if self._autocommit is True:
+            return
+        if self.db.in_transaction:
+            self.commit_open()
+        if self._autocommit is False:
+            self._start("BEGIN")
+
+    def commit_open(self) -> None:
+        """Commit the open transaction, whatever the mode."""
+        self.transactions.finish("COMMIT")
+        self._schema_touched = False
+
+    def rollback(self) -> None:
+        """Roll back the open transaction, if there is one (PEP 249)."""
+        if self._autocommit is True:
+            return
+        if self.db.in_transaction:
+            self._rolled_back(self.transactions.rollback)
+        if self._autocommit is False:
+            self._start("BEGIN")
+
+    def interrupt(self) -> None:
+        """Stop what runs now; from any thread."""
+        self.db.interrupt()
+
+    def close(self) -> None:
+        """Roll back what is open and close everything; harmless if called again."""
+        try:
+            self.transactions.close()
+        finally:
+            for reader in self._readers:
+                reader.close(True)
+            self._readers.clear()
+            self.db.close(True)
+            self.stream.log.close()
+
+    def blob_open(self, table: str, column: str, row: int, *, readonly: bool = False, name: str = "main") -> BlobHandle:
+        """Open a value for incremental I/O."""
+        return BlobHandle(self, table, column, row, readonly=readonly, name=name)
+
+    def guard(self, call: Callable[[], Any]) -> Any:
+        """Run ``call`` with APSW's errors made ours."""
+        try:
+            return call()
+        except Exception as error:
+            self._failed(error)
+
+    # Running each kind ------------------------------------------------------------------------------------------------
+
+    def _write(self, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> Ran:
+        bare = self._enter(plan)
+        mark = self.capture.statement_mark()
+        rows = None
+        try:
+            if plan.returns_rows:
+                rows = cursor.execute(plan.sql, bindings).fetchall()
+            else:
+                cursor.execute(plan.sql, bindings)
+            count = self.db.changes() if plan.is_dml else -1
+        except BaseException as error:
+            self._statement_failed(error, mark, bare=bare)
+        if self.capture.virtual_tables:
+            self._virtual_written(plan)
+        if bare:
+            self.transactions.finish()
+        return plan, rows, count
+
+    def _quiet(self, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> Ran:
+        # Temp tables only: nothing is logged, and nobody's write lock is waited for. PEP 249's BEGIN comes all the same.
+        if plan.is_dml and self._begin is not None and self._autocommit is not True and not self.db.in_transaction:
+            self._start(self._begin)
+        rows = None
+        try:
+            if plan.is_dml and plan.returns_rows:
+                rows = cursor.execute(plan.sql, bindings).fetchall()
+            else:
+                cursor.execute(plan.sql, bindings)
+        except Exception as error:
+            self._failed(error)
+        if plan.temp and not plan.is_dml:
+            self.planner.forget()  # A temp table may hide a table of the same name.
+        return plan, rows, self.db.changes() if plan.is_dml else -1
+
+    def _schema(self, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> Ran:
+        bare = self._enter(plan)
+        mark = self.capture.statement_mark()
+        try:
+            rows = schema_changes.run(self, cursor, plan, bindings)
+        except BaseException as error:
+            self._statement_failed(error, mark, bare=bare)
+        self._schema_touched = True
+        self.planner.forget()
+        if bare:
+            self.commit_open()
+        return plan, rows, -1
+
+    def _setting(self, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> Ran:
+        name = plan.setting
+        assert name is not None
+        if self._fresh and name in _BEFORE_FIRST_USE:
+            return self._physical(cursor, plan, bindings)
+        bare = self._enter(plan)
+        mark = self.capture.statement_mark()
+        try:
+            before = self._pragma(name)
+            rows = cursor.execute(plan.sql, bindings).fetchall()
+            after = self._pragma(name)
+            if after != before:
+                self.capture.add(Setting(name, after))
+        except BaseException as error:
+            self._statement_failed(error, mark, bare=bare)
+        if bare:
+            self.transactions.finish()
+        return plan, rows, -1
+
+    def _analyze(self, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> Ran:
+        bare = self._enter(plan)
+        mark = self.capture.statement_mark()
+        try:
+            rows = schema_changes.analyze(self, cursor, plan, bindings)
+        except BaseException as error:
+            self._statement_failed(error, mark, bare=bare)
+        self._schema_touched = True
+        if bare:
+            self.commit_open()
+        return plan, rows, -1
+
+    def _begin_statement(self, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> Ran:
+        self._start(plan.sql)
+        return plan, None, -1
+
+    def _commit_statement(self, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> Ran:
+        self.transactions.finish(plan.sql)
+        if not self.db.in_transaction:
+            self._schema_touched = False
+        return plan, None, -1
+
+    def _rollback_statement(self, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> Ran:
+        if plan.kind is Kind.ROLLBACK and self.db.in_transaction:
+            self._rolled_back(self.transactions.rollback)
+            return plan, None, -1
+        try:
+            self._control.execute(plan.sql)
+        except Exception as error:
+            self._failed(error)
+        if self._schema_touched:
+            self.planner.forget()
+        return plan, None, -1
+
+    def _savepoint(self, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> Ran:
+        self._first_use()
+        if not self.db.in_transaction:
+            self.transactions.begun = None
+        try:
+            self._control.execute(plan.sql)
+        except Exception as error:
+            self._failed(error)
+        return plan, None, -1
+
+    def _vacuum(self, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> Ran:
+        self._first_use()
+        vacuuming.run(self, cursor, plan, bindings)
+        self.planner.forget()
+        return plan, None, -1
+
+    def _physical(self, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> Ran:
+        try:
+            rows = cursor.execute(plan.sql, bindings).fetchall()
+        except Exception as error:
+            self._failed(error)
+        return plan, rows, -1
+
+    def _nothing(self, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> Ran:
+        return plan, [], -1
+
+    # Beginning and ending ---------------------------------------------------------------------------------------------
+
+    def _enter(self, plan: Plan) -> bool:
+        """See that a transaction is open and joined. Returns True if it is for this statement alone."""
+        bare = False
+        if not self.db.in_transaction:
+            begin = self._begin
+            if begin is None or not plan.is_dml or self._autocommit is True:
+                begin, bare = "BEGIN", True
+            self._start(begin)
+        if not self.capture.joined:
+            try:
+                self.transactions.join()
+            except BaseException as error:
+                if bare and self.db.in_transaction:
+                    self.transactions.rollback()
+                if isinstance(error, apsw.Error):
+                    raise translated(error) from error
+                raise
+        return bare
+
+    def enter_write(self) -> bool:
+        """Open and join a transaction for a write that is not a statement. Returns True if it is for that alone."""
+        return self._enter(_WRITE)
+
+    def _start(self, begin: str) -> None:
+        if self._fresh:
+            self._first_use()
+        try:
+            self._control.execute(begin)
+        except Exception as error:
+            self._failed(error)
+        self.transactions.begun = begin
+        if self.db.txn_state("main") == apsw.SQLITE_TXN_WRITE:
+            # BEGIN IMMEDIATE or EXCLUSIVE. Joining now means that what it reads next is the log's end.
+            try:
+                self.transactions.join()
+            except BaseException as error:
+                self.transactions.rollback()
+                if isinstance(error, apsw.Error):
+                    raise translated(error) from error
+                raise
+
+    def _first_use(self) -> None:
+        """Give an empty database its AppliedIndex; as late as this, so that its encoding can still be chosen."""
+        if not self._fresh or self.db.in_transaction or self.stream.read_only:
+            return
+        planner = self.planner
+        planner.internal += 1
+        self.capture.enabled = False
+        try:
+            if self.stream.path:
+                self._inner.execute("PRAGMA journal_mode = WAL").fetchall()
+            self._recovery.initialise(self.db, self._inner, self.stream.log, self._writer, self.transactions.timeout)
+        except apsw.Error as error:
+            raise translated(error) from error
+        finally:
+            planner.internal -= 1
+            self.capture.enabled = True
+        self._fresh = False
+
+    def _rolled_back(self, rollback: Callable[[], None]) -> None:
+        try:
+            rollback()
+        except Exception as error:
+            self._failed(error)
+        if self._schema_touched:
+            self._schema_touched = False
+            self.planner.forget()
+
+    def _statement_failed(self, error: BaseException, mark: Any, *, bare: bool) -> NoReturn:
+        """Leave what bare SQLite would have left, and raise ``error`` as ours."""
+        if not isinstance(error, apsw.Error):
+            self.capture.unwind(mark, error)
+        transactions = self.transactions
+        if self._schema_touched:
+            self.planner.forget()
+        if not self.db.in_transaction:
+            transactions.settle()
+        elif bare:
+            if isinstance(error, apsw.ConstraintError):
+                # A bare OR FAIL keeps, and commits, its earlier rows. ABORT has undone them; then this commits nothing.
+                transactions.finish()
+            else:
+                transactions.rollback()
+        self._failed(error)
+
+    def _failed(self, error: BaseException) -> NoReturn:
+        if isinstance(error, apsw.AuthError) and self.planner.refusal is not None:
+            refusal, self.planner.refusal = self.planner.refusal, None
+            raise StatementRefused(f"{refusal}; nothing was changed") from error
+        if isinstance(error, apsw.BindingsError):
+            raise ProgrammingError(_bindings_message(str(error))) from error
+        if isinstance(error, apsw.Error):
+            raise translated(error) from error
+        raise error
+
+    # Inside -----------------------------------------------------------------------------------------------------------
+
+    def _virtual_written(self, plan: Plan) -> None:
+        capture = self.capture
+        for name in plan.written & capture.virtual_tables:
+            capture.wrote_virtual(name)
+        if capture.tail_due:
+            self.planner.internal += 1
+            try:
+                capture.join_tail()
+            finally:
+                self.planner.internal -= 1
+
+    def _plan(self, sql: str, bindings: Any) -> Plan:
+        try:
+            plan = self.planner.plan(sql, bindings)
+        except Exception as error:
+            self._failed(error)
+        if plan.tail and has_statement(plan.tail):
+            raise _MULTIPLE("You can only execute one statement at a time.")
+        self.planner.remember(sql, plan)
+        return plan
+
+    def _require_dml(self, plan: Plan) -> None:
+        if not plan.is_dml:
+            raise ProgrammingError("executemany() can only execute DML statements.")
+
+    def _foreign_keys(self) -> bool:
+        return bool(self.db.config(apsw.SQLITE_DBCONFIG_ENABLE_FKEY, -1))
+
+    def _pragma(self, name: str) -> int:
+        self.planner.internal += 1
+        try:
+            return int(self._inner.execute(f"PRAGMA main.{name}").get)
+        finally:
+            self.planner.internal -= 1
+
+    def _prepare(self) -> None:
+        """Settings every connection has, then recovery."""
+        db, stream = self.db, self.stream
+        db.set_busy_timeout(int(self.transactions.timeout * 1000))
+        self.planner.internal += 1
+        try:
+            if stream.keyring is not None:
+                db.pragma("temp_store", 2)
+            if stream.read_only:
+                return
+            if stream.path:
+                db.pragma("synchronous", 1)
+                if not stream.fresh:
+                    db.pragma("journal_mode", "WAL")
+        finally:
+            self.planner.internal -= 1
+        log = stream.log
+        if stream.fresh:
+            if log.head.next_offset == 0:
+                return
+        elif log.torn is None and log.head.next_offset == self._file_offset():
+            return
+        try:
+            self.transactions.recover()
+        except (apsw.Error, errors.OperationalError) as error:
+            if not busy(error):
+                raise
+            return  # Somebody else holds the locks, and will find what we found.
+        self._fresh = False
+
+    def _file_offset(self) -> int:
+        index = applied.read(self._inner)
+        assert index is not None
+        self._recovery.check(self.stream.log, index)
+        return index.next_offset
+
+    def _reader(self) -> apsw.Connection | None:
+        """Return a read-only connection to the same file, opened at its first use."""
+        if not self.stream.path:
+            return None
+        if not self._readers:
+            keyring = self.stream.keyring
+            file_key = keyring.current.file_key() if keyring is not None else None
+            reader = opening.open_file(self.stream.path, file_key, read_only=True)
+            reader.set_busy_timeout(int(self.transactions.timeout * 1000))
+            self._readers.append(reader)
+        return self._readers[0]
+
+
+_WRITE = Plan("")
+_WRITE.kind, _WRITE.reads = Kind.ROWS, False
+
+_RUNNERS: dict[Kind, Callable[[Session, apsw.Cursor, Plan, Any], Ran]] = {
+    Kind.READ: Session._quiet,
+    Kind.ROWS: Session._write,
+    Kind.SCHEMA: Session._schema,
+    Kind.SETTING: Session._setting,
+    Kind.ANALYZE: Session._analyze,
+    Kind.BEGIN: Session._begin_statement,
+    Kind.COMMIT: Session._commit_statement,
+    Kind.ROLLBACK: Session._rollback_statement,
+    Kind.SAVEPOINT: Session._savepoint,
+    Kind.RELEASE: Session._commit_statement,
+    Kind.ROLLBACK_TO: Session._rollback_statement,
+    Kind.VACUUM: Session._vacuum,
+    Kind.PHYSICAL: Session._physical,
+    Kind.NOTHING: Session._nothing,
+}
+
+_TOKEN = re.compile(
+    r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]|--[^\n]*|/\*.*?(?:\*/|\Z)|;""", re.DOTALL
+)
+
+
+def split(script: str) -> Iterator[str]:
+    """Yield the statements of ``script``; SQLite says where a trigger's body ends."""
+    start = 0
+    for token in _TOKEN.finditer(script):
+        if token.group() != ";":
+            continue
+        statement = script[start : token.end()]
+        if apsw.complete(statement):
+            yield statement
+            start = token.end()
+    rest = script[start:]
+    if has_statement(rest):
+        yield rest
+
+
+_BLANK = re.compile(r"(?:\s|--[^\n]*(?:\n|\Z)|/\*.*?(?:\*/|\Z))*", re.DOTALL)
+
+
+def has_statement(sql: str) -> bool:
+    """Whether ``sql`` holds anything but white space and comments."""
+    match = _BLANK.match(sql)
+    return match is None or match.end() < len(sql)
+
+
+_COUNTS = re.compile(r"uses (\d+) and there are (\d+) supplied")
+
+
+def _bindings_message(message: str) -> str:
+    found = _COUNTS.search(message)
+    if found is None:
+        return message
+    return (
+        f"Incorrect number of bindings supplied. The current statement uses {found[1]}, "
+        f"and there are {found[2]} supplied."
+    )
+
+
+def _again(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
+    yield first
+    yield from rest
+
+
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{name} must be str, not {type(value).__name__}")
+    if len(value) > 10_000:
+        raise ConfigurationError(f"{name} has {len(value):,} characters; 10,000 is the limit")
+    return value
+
+
+__all__ = ["LEGACY_TRANSACTION_CONTROL", "NotSupportedError", "Session", "has_statement", "split"]

@@ -1,0 +1,261 @@
+"""A database file, its log and its keys, opened together.
+
+:func:`open_stream` decides what a path means: a new database, one with a log, one whose file is missing, or one of the
+combinations that are refused. Nothing is written before that is clear. Driven by :mod:`veritydb.session`; the tools
+(verify, replay, export) open logs without sessions through :func:`open_log`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
+
+import apsw
+
+from veritydb import applied, keys, opening
+from veritydb.errors import (
+    ConfigurationError,
+    KeyMissing,
+    LogMismatch,
+    LogMissing,
+    LogUnavailable,
+    NotAdopted,
+    NotEncrypted,
+    OperationalError,
+)
+from veritydb.log import Place, Replicator
+from veritydb.log.memory import MemoryLog
+from veritydb.log.store import Log
+
+LOG_SUFFIX = "-log"
+ON_MISSING = ("rebuild", "new")
+
+# In-memory databases that several connections share (cache=shared) share their log, found by its stream id.
+_memory_logs: WeakValueDictionary[bytes, MemoryLog] = WeakValueDictionary()
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """What :func:`open_stream` opened."""
+
+    db: apsw.Connection
+    log: Replicator
+    keyring: keys.Keyring | None
+    path: str
+    """Absolute path of the file; empty for in-memory and temporary databases."""
+    folder: Path | None
+    read_only: bool
+    fresh: bool
+    """Nothing is in the file yet."""
+
+
+def log_folder(path: str | os.PathLike[str]) -> Path:
+    """Return the folder of the log of the database at ``path``."""
+    return Path(os.path.realpath(path) + LOG_SUFFIX)
+
+
+def open_stream(
+    database: str,
+    *,
+    key: Any = None,
+    uri: bool = False,
+    on_missing: str = "rebuild",
+    statement_cache: int = 128,
+    read_only: bool = False,
+    timeout: float = 5.0,
+    vfs: str | None = None,
+) -> Stream:
+    """Open ``database`` (a path, ``:memory:``, or with ``uri`` a ``file:`` URI) and its log.
+
+    Raises KeyMissing, WrongKey, NotEncrypted, NotAdopted, LogMissing, LogMismatch, LogDamaged, OperationalError; the
+    files are then as they were.
+    """
+    if on_missing not in ON_MISSING:
+        raise ConfigurationError(f"on_missing must be one of {', '.join(ON_MISSING)}, not {on_missing!r}")
+    secret = keys.normalise(key, database) if key is not None else None
+    db = opening.open_file(database, None, read_only=read_only, uri=uri, statement_cache=statement_cache, vfs=vfs)
+    try:
+        path = db.filename
+        if not path:
+            return _in_memory(db, secret)
+        read_only = read_only or db.readonly("main")
+        return _on_disk(db, path, secret, on_missing=on_missing, read_only=read_only, timeout=timeout)
+    except BaseException:
+        db.close(True)
+        raise
+
+
+def open_log(folder: Path, key: Any = None, *, database: str = "") -> tuple[Log, keys.Keyring | None]:
+    """Open the log in ``folder`` for reading, with the keys that ``key`` opens; for tools that have no session."""
+    if not folder.is_dir():
+        raise LogMissing(f"there is no log at {folder}")
+    secret = keys.normalise(key, database or str(folder)) if key is not None else None
+    keyring = keyring_of(folder, secret, database or str(folder))
+    return Log.open(folder, read_only=True), keyring
+
+
+def _in_memory(db: apsw.Connection, secret: keys.Secret | None) -> Stream:
+    keyring = keys.Keyring.ephemeral() if secret is not None else None
+    index = applied.read(db.cursor())
+    log = _memory_logs.get(index.stream) if index is not None else None
+    if log is None:
+        log = MemoryLog(secrets.token_bytes(16))
+        _memory_logs[log.stream] = log
+    return Stream(db, log, keyring, "", None, False, index is None)
+
+
+def _on_disk(
+    db: apsw.Connection,
+    path: str,
+    secret: keys.Secret | None,
+    *,
+    on_missing: str,
+    read_only: bool,
+    timeout: float,
+) -> Stream:
+    folder = log_folder(path)
+    empty = _size(path) == 0
+    if not folder.is_dir():
+        if not empty:
+            _refuse_without_log(db, path, keyed=secret is not None)
+        if read_only:
+            return Stream(db, MemoryLog(secrets.token_bytes(16)), None, path, None, True, True)
+        create_log(folder, secret)
+    elif empty and on_missing == "new" and not read_only:
+        _replace_log(folder, path, secret, timeout)
+    keyring = keyring_of(folder, secret, path)
+    if keyring is not None:
+        opening.unlock(db, keyring.current.file_key())
+    db.set_busy_timeout(int(timeout * 1000))
+    try:
+        opening.check_key(db, path, keyed=keyring is not None)
+        index = applied.read(db.cursor())
+    except apsw.BusyError as error:
+        raise OperationalError(str(error)) from error
+    if index is None and not empty and not _no_content(db):
+        raise NotAdopted(f"{path} has content that is not in its log {folder}; nothing was touched")
+    place = Place(index.segment, index.position) if index is not None and index.next_offset else None
+    try:
+        log = Log.open(folder, read_only=read_only, start=place, floor=index.next_offset if index is not None else 0)
+    except LogMismatch as error:
+        raise LogMismatch(f"{path} and {folder} do not belong together: {error}") from error
+    return Stream(db, log, keyring, path, folder, read_only, index is None)
+
+
+def create_log(folder: Path, secret: keys.Secret | None) -> None:
+    """Create an empty log. It appears whole or not at all, and whoever comes second uses the first one's."""
+    stream = secrets.token_bytes(16)
+    workshop = folder.with_name(f"{folder.name}.new-{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        workshop.mkdir(mode=0o700)
+        if secret is not None:
+            keys.create_keys(workshop, stream, secret)
+        Log.create(workshop, stream).close()
+        try:
+            workshop.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+        _sync_folder(folder.parent)
+    except OSError as error:
+        raise LogUnavailable(f"the log {folder} cannot be created: {error}; nothing was written") from error
+    finally:
+        shutil.rmtree(workshop, ignore_errors=True)
+
+
+def _replace_log(folder: Path, path: str, secret: keys.Secret | None, timeout: float) -> None:
+    # Under the old log's lock, so that a second process that also found the file missing waits and then finds it there.
+    try:
+        old = Log.open(folder)
+    except (LogMismatch, OSError):
+        return
+    try:
+        old.acquire(timeout)
+        try:
+            if _size(path) == 0 and old.head.next_offset:
+                set_aside(folder)
+                create_log(folder, secret)
+        finally:
+            old.release()
+    finally:
+        old.close()
+
+
+def set_aside(folder: Path) -> Path:
+    """Give a log that is no longer wanted a dated name; logs are never deleted."""
+    stamp = time.strftime("%Y-%m-%dT%H%M%SZ", time.gmtime())
+    for suffix in ("", *(f".{number}" for number in range(1, 1000))):
+        target = folder.with_name(f"{folder.name}.{stamp}{suffix}")
+        if not target.exists():
+            folder.rename(target)
+            _sync_folder(folder.parent)
+            return target
+    raise LogUnavailable(f"{folder} could not be set aside")
+
+
+def _refuse_without_log(db: apsw.Connection, path: str, *, keyed: bool) -> None:
+    # An empty database that sqlite3 made (a header, no content) may be taken over; anything else has a history.
+    if not opening.starts_plain(path):
+        raise LogMissing(
+            f"{path} is encrypted or not a database, and there is no log at {path}{LOG_SUFFIX}. If it is VerityDB's, "
+            "put its log back; if it is SQLCipher's, `veritydb adopt` gives it one. Nothing was touched"
+        )
+    if keyed:
+        raise NotEncrypted(
+            f"{path} is not encrypted and has no log, but a key was given; `veritydb adopt` encrypts it and gives it "
+            "a log. Nothing was touched"
+        )
+    if applied.exists(db.cursor()):
+        raise LogMissing(
+            f"{path} says that it has a log, and there is none at {path}{LOG_SUFFIX}; put it back, or export the "
+            "content with sqlite3 and adopt it anew. Nothing was touched"
+        )
+    if not _no_content(db):
+        raise NotAdopted(
+            f"{path} has content and no log: VerityDB could not prove where it came from. "
+            f"`veritydb adopt {path}` makes its content the first records of a log. Nothing was touched"
+        )
+
+
+def _no_content(db: apsw.Connection) -> bool:
+    return db.execute("SELECT count(*) FROM main.sqlite_schema").get == 0
+
+
+def keyring_of(folder: Path, secret: keys.Secret | None, name: str) -> keys.Keyring | None:
+    """Return the keys that the log in ``folder`` keeps, None if it keeps none. Raises NotEncrypted, KeyMissing, WrongKey."""
+    if not keys.exists(folder):
+        if secret is not None:
+            raise NotEncrypted(f"{name} is not encrypted, but a key was given; nothing was touched")
+        return None
+    if secret is None:
+        raise KeyMissing(f"{name} is encrypted and no key was given; pass key=…; nothing was touched")
+    return keys.load_keys(folder, secret)
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def _sync_folder(folder: Path) -> None:
+    with contextlib.suppress(OSError), _opened(folder) as descriptor:
+        os.fsync(descriptor)
+
+
+@contextlib.contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

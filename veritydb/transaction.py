@@ -1,0 +1,385 @@
+"""One connection's transactions: join, sync, commit, and what became of it.
+
+:class:`Transactions` is the client of the capture hooks (:mod:`veritydb.hooks`): SQLite tells it of the coming commit
+(:meth:`on_sync`), asks it for leave (:meth:`on_commit`), and it answers once the record is durable in the log. The
+session (:mod:`veritydb.session`) drives it: :meth:`join` before a transaction's first change, :meth:`finish` to commit.
+
+The order is the product (docs/internals/architecture.md)::
+
+    join    witness enters (SQLite's write lock) -> log's lock -> file and log compared, redo if the log is ahead
+    change  the hooks fill the change buffer
+    sync    late rows, sequences; the AppliedIndex is written in the same SQLite transaction
+    hook    encode, seal, append, wait until durable; a failure vetoes the commit
+    after   whatever COMMIT raised: is our record in the log? Then it is committed, and the file follows
+
+Lock order: SQLite's write lock, then the log's; released after COMMIT or ROLLBACK.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import apsw
+
+from veritydb import applied
+from veritydb.applied import AppliedIndex
+from veritydb.codec import encode_single
+from veritydb.errors import (
+    CaptureError,
+    DatabaseError,
+    LogMismatch,
+    LogUnavailable,
+    OperationalError,
+    OutcomeUnknown,
+    StaleSnapshot,
+)
+from veritydb.events import Event
+from veritydb.hooks.capture import Capture
+from veritydb.log import Replicator
+from veritydb.planner import Planner
+from veritydb.records import Spilled, Writer, one_transaction
+from veritydb.recovery import Recovery
+from veritydb.translation import translated
+
+_pack = applied.pack
+_SELECT_APPLIED = applied.SELECT
+_TABLE = applied.TABLE
+
+
+class Transactions:
+    """The write side of one connection."""
+
+    def __init__(
+        self,
+        db: apsw.Connection,
+        planner: Planner,
+        log: Replicator,
+        writer: Writer,
+        recovery: Recovery,
+        *,
+        path: str,
+        folder: Path | None,
+        timeout: float,
+        reader: Callable[[], apsw.Connection | None],
+    ) -> None:
+        self._db = db
+        self._planner = planner
+        self._log = log
+        self._writer = writer
+        self._recovery = recovery
+        self._path = path
+        self._folder = folder
+        self.timeout = timeout
+        self._reader = reader
+        self._inode = _inode(path) if path else 0
+        self._control = db.cursor()
+        self._inner = db.cursor()
+        self._applied: bytes | None = None
+        """The AppliedIndex last known to agree with ``_agreed``, as stored."""
+        self._agreed: object = None
+        self._pending: bytes | None = None
+        self._identity: bytes | None = None
+        self._spilled: Spilled | None = None
+        self._appending = False
+        self._expected = 0
+        """Next offset of the log once our record is in it."""
+        self._failure: BaseException | None = None
+        self._active = False
+        """Whether we hold the log's lock for the open transaction."""
+        self.broken: BaseException | None = None
+        """Set when the fate of a transaction could not be told: nothing is written any more."""
+        self.begun: str | None = None
+        """The BEGIN that opened the open transaction; None if a SAVEPOINT did."""
+        self.actor = ""
+        self.reason = ""
+        self.last_offset: int | None = None
+        self.capture = Capture(db, self, _Overflow(self))
+
+    # What the session drives ------------------------------------------------------------------------------------------
+
+    def join(self) -> None:
+        """Enter the witness into the open SQLite transaction, before its first change.
+
+        Raises OperationalError (locked), StaleSnapshot, LogUnavailable, LogMismatch; then nothing of this statement
+        has happened, and the SQLite transaction is as it was or rolled back, as SQLite would have left it.
+        """
+        if self.broken is not None:
+            raise OutcomeUnknown("an earlier commit's fate is unknown; open a new connection") from self.broken
+        planner = self._planner
+        self._failure = None
+        untouched = self._db.txn_state("main") == apsw.SQLITE_TXN_NONE
+        planner.internal += 1
+        try:
+            self.capture.join()
+            log = self._log
+            log.acquire(self.timeout)
+            self._active = True
+            stored = self._inner.execute(_SELECT_APPLIED).get
+            if stored != self._applied or log.head is not self._agreed or log.torn is not None:
+                self._compare(stored, untouched=untouched)
+            elif self._path and _inode(self._path) != self._inode:
+                raise LogMismatch(f"{self._path} was moved or replaced under this connection; open it again")
+        except BaseException:
+            planner.internal -= 1
+            self._leave()
+            raise
+        planner.internal -= 1
+
+    def finish(self, sql: str = "COMMIT") -> None:
+        """Run ``sql``, which commits or may commit (COMMIT, END, RELEASE), and see it through.
+
+        Returns if the transaction is in the log and in the file (or if the savepoint was an inner one). Raises what
+        SQLite raised if it stays open (BUSY, a deferred key), the true cause if it was rolled back, OutcomeUnknown.
+        """
+        try:
+            if self.capture.virtual_joined:
+                self.capture.drain()
+            self._control.execute(sql)
+        except BaseException as error:
+            if not self._active:
+                if isinstance(error, apsw.Error):
+                    raise translated(error) from error
+                raise
+            self._after_failure(error)
+            return
+        if self._active and not self._db.in_transaction:
+            if self._pending is not None:
+                self._applied = self._pending
+                self._agreed = head = self._log.head
+                self.last_offset = head.next_offset - 1
+            self._reset()
+
+    def rollback(self) -> None:
+        """Roll the open SQLite transaction back, if there is one."""
+        if self._db.in_transaction:
+            self._control.execute("ROLLBACK")
+        if self._active:
+            self._reset()
+
+    def settle(self) -> None:
+        """After a statement that ended the transaction by itself (OR ROLLBACK, FULL, interrupt): forget it."""
+        if self._active and not self._db.in_transaction:
+            self._reset()
+
+    def close(self) -> None:
+        """Roll back what is open; the connection is about to close."""
+        self.rollback()
+
+    # What the hooks call ----------------------------------------------------------------------------------------------
+
+    def on_sync(self) -> None:
+        """Write the AppliedIndex into the committing transaction. Runs for every commit route, perhaps twice."""
+        if not self.capture.captured:
+            return
+        segment, position = self._log.place()
+        head = self._log.head
+        self._expected = head.next_offset + 1
+        identity = self._identity
+        if identity is None:
+            identity = self._identity = os.urandom(16)
+        self._pending = pending = _pack(
+            AppliedIndex(self._log.stream, head.next_offset + 1, identity, head.hash, segment, position)
+        )
+        handle = self._db.blob_open("main", _TABLE, "applied", 1, True)
+        handle.write(pending)
+        handle.close()
+
+    def on_commit(self) -> bool:
+        """Append the transaction's record; True vetoes the commit. Called from SQLite's commit hook: no SQL here."""
+        capture = self.capture
+        if capture.poison is not None:
+            return True
+        if self._pending is None:
+            return False  # Nothing was captured: the log is not touched.
+        identity = self._identity
+        assert identity is not None
+        try:
+            single = capture.buffer.single() if self._spilled is None else None
+            if single is not None:
+                body = encode_single(identity, self.actor, self.reason, *single)
+            else:
+                body = one_transaction(identity, self.actor, self.reason, capture.buffer.events())
+            self._appending = True
+            self._writer.commit(identity, body, self._spilled)
+        except Exception as error:
+            self._failure = error
+            return True
+        return False
+
+    def on_rollback(self) -> None:
+        """SQLite rolled back. What was being appended is decided by :meth:`finish`, not here."""
+        if not self._appending:
+            self._reset()
+
+    def reader(self) -> apsw.Connection | None:
+        """Return a read-only connection whose snapshot is this transaction's start; None for in-memory databases."""
+        return self._reader()
+
+    @property
+    def spilled(self) -> Spilled:
+        """Where the change buffer puts what no longer fits in memory."""
+        if self._spilled is None:
+            if self._identity is None:
+                self._identity = os.urandom(16)
+            self._spilled = Spilled(self._folder, self._writer.sealer, self._recovery.opener, self._identity)
+        return self._spilled
+
+    # Outcomes ---------------------------------------------------------------------------------------------------------
+
+    def _after_failure(self, error: BaseException) -> None:
+        # The commit raised. If the record was being appended the log decides; if not, SQLite does.
+        committed = self._appending and self._fate(error)
+        db = self._db
+        failure = self._failure or self.capture.poison
+        if failure is not None and not isinstance(failure, Exception):
+            error = failure  # An interruption that our callbacks kept to themselves.
+        if not committed:
+            if db.in_transaction:
+                if failure is None and isinstance(error, (apsw.BusyError, apsw.ConstraintError)):
+                    # It stays open, as SQLite says: somebody reads, or a deferred key is not satisfied.
+                    self._pending = None
+                    raise translated(error) from error
+                self._control.execute("ROLLBACK")
+            self._reset()
+            if not isinstance(error, apsw.Error):
+                raise error  # An interruption, before the record was in the log.
+            if failure is None:
+                raise translated(error) from error
+            if isinstance(failure, OutcomeUnknown):
+                self.broken = failure
+            if isinstance(failure, apsw.Error):
+                raise translated(failure) from failure
+            if failure is self.capture.poison and not isinstance(failure, DatabaseError):
+                raise CaptureError(f"a change could not be captured ({failure!r}); rolled back") from failure
+            if isinstance(failure, (DatabaseError, MemoryError)):
+                raise failure
+            raise LogUnavailable(f"the transaction could not be logged and was rolled back: {failure}") from failure
+        # Committed: the log has it. The file follows now, or at the latest at the next open.
+        offset = self._log.head.next_offset - 1
+        self.last_offset = offset
+        if db.in_transaction:
+            self._control.execute("ROLLBACK")
+        self._reset()
+        try:
+            self.recover()
+        except Exception as redo_failure:
+            self.broken = redo_failure
+            unknown = OutcomeUnknown(
+                f"the transaction is committed at offset {offset}, but the file could not follow ({redo_failure}); "
+                "it will when it is opened again"
+            )
+            unknown.committed_offset = offset  # type: ignore[attr-defined]
+            raise unknown from error
+        if not isinstance(error, Exception):
+            error.committed_offset = offset  # type: ignore[attr-defined]
+            raise error
+
+    def _fate(self, error: BaseException) -> bool:
+        """Whether our record is in the log. The log's lock is still held, so what was appended is ours."""
+        try:
+            self._log.refresh()
+            return self._log.head.next_offset >= self._expected
+        except Exception as unreadable:
+            self.broken = unreadable
+            if self._db.in_transaction:
+                self._control.execute("ROLLBACK")
+            self._reset()
+            raise OutcomeUnknown(
+                "the log cannot be read back, so whether the transaction committed cannot be told; "
+                "open the database again to learn it"
+            ) from error
+
+    def recover(self) -> None:
+        """Bring the file to the log's end, in a transaction of its own. Nothing may be open."""
+        self.capture.enabled = False
+        self._planner.internal += 1
+        try:
+            self._recovery.run(self._db, self._inner, self._log, self._writer, timeout=self.timeout)
+        finally:
+            self._planner.internal -= 1
+            self.capture.enabled = True
+        self._applied = None
+
+    # Inside -----------------------------------------------------------------------------------------------------------
+
+    def _compare(self, stored: bytes | None, *, untouched: bool) -> None:
+        if stored is None:
+            raise LogMismatch(f"{_TABLE} is empty; was it written by hand?")
+        log = self._log
+        if self._path and _inode(self._path) != self._inode:
+            raise LogMismatch(f"{self._path} was moved or replaced under this connection; open it again")
+        if log.torn is not None:
+            self._recovery.cut(log, self._writer)
+        index = applied.unpack(stored)
+        self._recovery.check(log, index)
+        if index.next_offset < log.head.next_offset:
+            self._catch_up(untouched=untouched)
+            return
+        self._applied = stored
+        self._agreed = log.head
+
+    def _catch_up(self, *, untouched: bool) -> None:
+        # Another process died between log and file. Its transaction is redone in a transaction of its own.
+        begun = self.begun
+        self._control.execute("ROLLBACK")
+        self._reset()
+        self.recover()
+        if begun is None or not untouched:
+            raise StaleSnapshot("the database has changed since this transaction began; roll back and retry")
+        self._control.execute(begun)
+        self.join()
+
+    def _leave(self) -> None:
+        # A join failed half-way: a transaction that is still open goes on without us, and may only read.
+        self.capture.joined = False
+        self._active = False
+        self._log.release()
+
+    def _reset(self) -> None:
+        self._pending = None
+        self._identity = None
+        self._appending = False
+        self._active = False
+        if self._spilled is not None:
+            self._spilled.close()
+            self._spilled = None
+        self._log.release()
+
+
+def _inode(path: str) -> int:
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return -1
+
+
+class _Overflow:
+    """The change buffer's overflow: sealed parts, made when the first one comes."""
+
+    def __init__(self, owner: Transactions) -> None:
+        self._owner = owner
+
+    @property
+    def count(self) -> int:
+        return self._owner.spilled.count
+
+    def add(self, events: list[Event]) -> None:
+        self._owner.spilled.add(events)
+
+    def read(self, index: int) -> list[Event]:
+        return self._owner.spilled.read(index)
+
+    def truncate(self, count: int) -> None:
+        self._owner.spilled.truncate(count)
+
+
+def busy(error: BaseException) -> bool:
+    """Whether ``error`` says that somebody else holds a lock."""
+    return isinstance(error, (apsw.BusyError, apsw.LockedError)) or (
+        isinstance(error, OperationalError) and getattr(error, "sqlite_errorcode", 0) & 0xFF == apsw.SQLITE_BUSY
+    )
+
+
+__all__ = ["Transactions", "busy"]

@@ -1,0 +1,121 @@
+"""VACUUM, whose effect on rowids is logged before it happens.
+
+VACUUM renumbers the rows of a table that has neither an INTEGER PRIMARY KEY nor an index, runs no commit hook and
+reports nothing. So the rows that it would renumber are renumbered first, by logged updates in a transaction of their
+own: 1, 2, 3 … in rowid order, which is what VACUUM does. After that VACUUM changes nothing that replay has to know.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import apsw
+
+from veritydb.events import Setting
+from veritydb.translation import translated
+
+if TYPE_CHECKING:
+    from veritydb.planner import Plan
+    from veritydb.session import Session
+
+_BATCH = 10_000
+
+
+def run(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> None:
+    """Run VACUUM, or VACUUM INTO."""
+    into = " INTO " in f" {' '.join(plan.sql.upper().split())} "
+    outside = not session.db.in_transaction
+    if outside and not into:
+        _renumber(session)
+    session.planner.internal += 1
+    session.capture.enabled = False
+    try:
+        before = _auto_vacuum(session)
+        cursor.execute(plan.sql, bindings).fetchall()
+        after = _auto_vacuum(session)
+    except apsw.Error as error:
+        raise translated(error) from error
+    finally:
+        session.planner.internal -= 1
+        session.capture.enabled = True
+    if outside and after != before:
+        # The file's auto_vacuum mode changes only here. It is a matter of the file's pages, logged for its header's sake.
+        bare = session.enter_write()
+        session.capture.add(Setting("auto_vacuum", after))
+        if bare:
+            session.commit_open()
+
+
+def _renumber(session: Session) -> None:
+    db = session.db
+    tables = [name for name in _rowid_tables(db) if _has_gaps(db, name)]
+    if not tables:
+        return
+    triggers = db.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, -1)
+    session.enter_write()
+    db.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
+    session.planner.internal += 1
+    try:
+        for name in tables:
+            _close_gaps(db, name)
+    except BaseException as error:
+        session.transactions.rollback()
+        if isinstance(error, apsw.Error):
+            raise translated(error) from error
+        raise
+    finally:
+        session.planner.internal -= 1
+        db.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, triggers)
+    session.commit_open()
+
+
+def _rowid_tables(db: apsw.Connection) -> list[str]:
+    # Ordinary tables with a rowid of their own, without any index (VACUUM keeps the rowids of the others).
+    names: list[str] = []
+    listing = "SELECT name, wr, type FROM pragma_table_list WHERE schema = 'main' AND type IN ('table', 'shadow')"
+    for name, without_rowid, _ in db.execute(listing).fetchall():
+        if without_rowid or name in ("sqlite_schema", "sqlite_sequence") or name.startswith("_veritydb_"):
+            continue
+        columns = db.execute("SELECT pk, upper(type), name FROM pragma_table_xinfo(?, 'main')", (name,)).fetchall()
+        keys = [column for column in columns if column[0]]
+        if len(keys) == 1 and keys[0][1] == "INTEGER":
+            continue
+        if db.execute("SELECT 1 FROM pragma_index_list(?, 'main')", (name,)).fetchone() is None:
+            names.append(name)
+    return names
+
+
+def _rowid_name(db: apsw.Connection, table: str) -> str | None:
+    taken = {row[0].lower() for row in db.execute("SELECT name FROM pragma_table_xinfo(?, 'main')", (table,))}
+    return next((name for name in ("rowid", "_rowid_", "oid") if name not in taken), None)
+
+
+def _has_gaps(db: apsw.Connection, table: str) -> bool:
+    rowid = _rowid_name(db, table)
+    if rowid is None:
+        return False
+    sql = f"SELECT count(*), min({rowid}), max({rowid}) FROM main.{_quoted(table)}"
+    count, lowest, highest = db.execute(sql).get or (0, None, None)
+    return bool(count) and (lowest != 1 or highest != count)
+
+
+def _close_gaps(db: apsw.Connection, table: str) -> None:
+    rowid = _rowid_name(db, table)
+    name = _quoted(table)
+    update = f"UPDATE main.{name} SET {rowid} = ? WHERE {rowid} = ?"
+    cursor = db.cursor()
+    rowids = [row[0] for row in cursor.execute(f"SELECT {rowid} FROM main.{name} ORDER BY {rowid}")]
+    # Upwards, rows that move down: each finds its place empty. Rows below 1 move up: those from the top.
+    moves = [(number, old) for number, old in enumerate(rowids, 1) if number != old]
+    down = [move for move in moves if move[0] < move[1]]
+    up = [move for move in moves if move[0] > move[1]]
+    cursor.executemany(update, down)
+    cursor.executemany(update, reversed(up))
+
+
+def _auto_vacuum(session: Session) -> int:
+    return int(session.db.pragma("auto_vacuum", schema="main"))
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
