@@ -11,10 +11,10 @@ what a bulk insert can afford. Pure: nothing here knows SQLite.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, TypeAlias, cast
+from typing import Any, Protocol, TypeAlias, cast
 
 from veritydb.errors import CaptureError
-from veritydb.events import BlobWrite, Clear, Event, Image, Op, RawText, Rows, Schema
+from veritydb.events import BlobWrite, Clear, Event, Image, Op, Rows, Schema
 from veritydb.hooks.images import Kind, Table, mend_short_rows
 
 INSERT = 18
@@ -39,7 +39,7 @@ _SAMPLE = 16
 """Rows looked at to estimate the size of a step."""
 
 Mark: TypeAlias = "tuple[int, int]"
-"""A place in the buffer: how many entries, and how many rows the last of them has (-1: it is an event, take it whole)."""
+"""A place in the buffer: how many entries, and how many rows the last of them has (-1: take it whole)."""
 
 
 class Overflow(Protocol):
@@ -124,6 +124,12 @@ class ChangeBuffer:
         "spilled_schema",
         "spilled_tables",
     )
+
+    add_rowid: Callable[[int], None]
+    add_rowid_after: Callable[[int], None]
+    add_before: Callable[[Any], None]
+    add_after: Callable[[Any], None]
+    """Append to the lists of the current run; APSW types values more widely than they are."""
 
     def __init__(
         self, overflow: Overflow | None = None, *, rows_max: int = ROWS_MAX, bytes_max: int = BYTES_MAX
@@ -313,7 +319,7 @@ class ChangeBuffer:
     def single(self) -> tuple[Op, str, int | None, int | None, Image | None, Image | None] | None:
         """Return the one row change that is all of the transaction, or None: the commonest commit, without an event.
 
-        The values are those of :func:`veritydb.codec.encode_single`.
+        The values are those of :func:`veritydb.codec.encode_single`: op, table, rowid, rowid after, before, after.
         """
         entries = self._entries
         if len(entries) != 1 or self._parts:
@@ -322,27 +328,8 @@ class ChangeBuffer:
         if type(run) is not Run or len(run.rowids) != 1:
             return None
         table = run.table
-        if table.kind is not Kind.PLAIN or table.real_columns:
+        if table.kind is not Kind.PLAIN:
             return None
-        code = run.code
-        return (
-            _OPS[code],
-            table.name,
-            None if table.without_rowid else run.rowids[0],
-            run.rowids_after[0] if code == UPDATE and not table.without_rowid else None,
-            run.before[0] if code != INSERT else None,
-            run.after[0] if code != DELETE else None,
-        )
-
-    def single(self) -> tuple[Op, str, int | None, int | None, Image | None, Image | None] | None:
-        """Return the transaction if it is one row: op, table, rowid, rowid after, image before, image after."""
-        entries = self._entries
-        if len(entries) != 1 or self._parts:
-            return None
-        run = entries[0]
-        if type(run) is not Run or len(run.rowids) != 1:
-            return None
-        table = run.table
         code = run.code
         rowid = None if table.without_rowid else run.rowids[0]
         if code == INSERT:
@@ -374,7 +361,7 @@ class ChangeBuffer:
                 part.append(entry.event())
             else:
                 event = cast(Event, entry)
-                if isinstance(event, (Rows, Clear, BlobWrite)):
+                if isinstance(event, Rows | Clear | BlobWrite):
                     self.spilled_tables.add(event.table)
                 elif isinstance(event, Schema):
                     self.spilled_schema = True
@@ -428,8 +415,7 @@ def _entry(event: Event) -> Run | Event:
 
 def _image_bytes(image: Image) -> int:
     """Return about how many bytes an image takes in a record."""
-    return sum(len(value) if type(value) in _SIZED else _VALUE_BYTES for value in image)  # type: ignore[arg-type]
+    return sum([len(value) if isinstance(value, str | bytes) else _VALUE_BYTES for value in image])
 
 
-_SIZED = frozenset((str, bytes, RawText))
 _NO_TABLE = Table("", Kind.IGNORED)

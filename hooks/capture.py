@@ -5,7 +5,7 @@ One :class:`Capture` belongs to one connection. The session drives it in these s
 1. ``join()`` before a transaction's first change to the main file: it takes the write lock, and the witness listens.
 2. ``statement_mark()`` before a statement; ``unwind(mark, error)`` after it if a Python exception came out of it;
    ``join_tail()`` after it if ``tail_due``.
-3. For what no hook reports: ``settle()`` before a schema statement, ``add_schema(event, mark)`` after it; ``add(event)``.
+3. For what no hook reports: ``add(event)``; ``settle()`` before a schema statement, ``add_schema(event, mark)`` after.
 4. ``drain()`` before COMMIT if there are virtual tables: their index is written, so that all rows are in the buffer.
 5. COMMIT. SQLite calls ``client.on_sync()`` (SQL allowed; late rows, sequences and statistics are in the buffer by
    then), then ``client.on_commit()`` (no SQL; ``buffer.events()`` is the transaction), which answers whether to veto.
@@ -108,6 +108,8 @@ class Capture:
         self._statistics = Statistics(self, self._late)
 
         self._enabled = True
+        self._announced = False
+        """Whether there was something to log when the client was told of the commit."""
         self._inside = False
         """Whether SQLite counts the head among the transaction's virtual tables."""
         self._marks: dict[int, Mark] = {}
@@ -125,7 +127,9 @@ class Capture:
         self._join_statement = witnesses.install(db, witnesses.HEAD, self._head)
         self.buffer.on_truncate = self._truncated
         hook = self._make_hook()
-        self._codes = _code_objects(hook, self._on_commit_hook, self._on_rollback_hook, Capture, Witness, Head, ChangeBuffer)
+        self._codes = _code_objects(
+            hook, self._on_commit_hook, self._on_rollback_hook, Capture, Witness, Head, ChangeBuffer
+        )
         db.preupdate_hook(hook, id=self)
         db.set_commit_hook(self._on_commit_hook, id=self)
         db.set_rollback_hook(self._on_rollback_hook, id=self)
@@ -145,23 +149,13 @@ class Capture:
         self.buffer.end_run()
 
     @property
-    def captured(self) -> bool:
-        """Whether the transaction has anything to log, or may have once its virtual tables have written."""
-        return bool(len(self.buffer) or self._heard_of)
-
-    @property
-    def virtual_joined(self) -> bool:
-        """Whether virtual tables of the program's are known to be in the transaction."""
-        return bool(self._heard_of)
-
-    @property
     def virtual_tables(self) -> frozenset[str]:
         """The virtual tables of the schema, as far as it is known since the last join."""
         return self.catalog.virtual
 
     @property
     def captured(self) -> bool:
-        """Whether there is anything to log."""
+        """Whether there is anything to log. Exact in ``on_sync``, if :meth:`drain` was called where it is due."""
         return self.buffer.any()
 
     @property
@@ -295,7 +289,7 @@ class Capture:
 
     def touch(self, table: str, rowid: int) -> None:
         """Remember that a row has changed in a way that no image tells; it is read at the commit."""
-        self._late.touch(self.catalog.tables[table], rowid)
+        self._late.touch(self.catalog.find(table), rowid)
 
     def close(self) -> None:
         """Take the hooks off the connection, before it is closed."""
@@ -320,17 +314,17 @@ class Capture:
                 if u.table_name == buffer.name and u.opcode == buffer.code and u.database_name == "main":
                     code = buffer.code
                     if code == INSERT:
-                        buffer.add_after(u.new)  # type: ignore[arg-type]
+                        buffer.add_after(u.new)
                     elif code == UPDATE:
                         before = u.old
-                        buffer.add_after(u.new)  # type: ignore[arg-type]
-                        buffer.add_before(before)  # type: ignore[arg-type]
+                        buffer.add_after(u.new)
+                        buffer.add_before(before)
                         buffer.add_rowid_after(u.rowid_new)
                     else:
                         if u.blob_write >= 0:
                             begin(u)
                             return
-                        buffer.add_before(u.old)  # type: ignore[arg-type]
+                        buffer.add_before(u.old)
                     # Last, because the number of rowids is the length of the run.
                     buffer.add_rowid(u.rowid)
                     if len(buffer.rowids) >= buffer.check_at:
@@ -347,6 +341,13 @@ class Capture:
 
     def _on_first_row(self, u: apsw.PreUpdate) -> None:
         """Handle a row that does not go on with the current run."""
+        try:
+            self._begin_run(u)
+        except BaseException as error:
+            self._poison(error)
+            raise
+
+    def _begin_run(self, u: apsw.PreUpdate) -> None:
         if not self._enabled or u.database_name != "main":
             return
         buffer = self.buffer
@@ -354,7 +355,7 @@ class Capture:
         table = self.catalog.tables.get(name)
         if table is None:
             table = self.catalog.meet(name)
-        elif table.kind is not Kind.PLAIN:
+        elif table.kind != Kind.PLAIN:
             self._on_special_row(table, u)
             return
         if table.owner and table.owner not in self._heard_of:
@@ -366,8 +367,8 @@ class Capture:
             self._on_late_row(table, u)
             return
         try:
-            before = u.old
-            after = u.new
+            before: Any = u.old
+            after: Any = u.new
         except (UnicodeDecodeError, apsw.RangeError):
             self._on_late_row(table, u)
             return
@@ -448,6 +449,7 @@ class Capture:
                 self._sequences.settle(self._cursor)
             if self._statistics.due:
                 self._statistics.settle()
+            self._announced = self.buffer.any()
             self._client.on_sync()
         except BaseException as error:
             # Not raised: APSW would call no callback any more. The commit hook refuses, and the client has the cause.
@@ -466,11 +468,11 @@ class Capture:
         if not self._enabled:
             return False
         try:
-            if self.poison is None and (len(self.buffer) or self._late.touched):
+            if self.poison is None and (self.buffer.any() or self._late.touched):
                 if not self.joined:
                     self.poison = CaptureError("rows were changed by a transaction that was not joined; rolled back")
-                elif self._late.touched:
-                    self.poison = CaptureError("a row changed while the transaction was committing; rolled back")
+                elif not self._announced or self._late.touched:
+                    self.poison = CaptureError("rows were changed while the transaction was committing; rolled back")
             if self._client.on_commit():
                 return True
         except BaseException as error:
@@ -491,7 +493,7 @@ class Capture:
 
     def _reset(self) -> None:
         """Forget the transaction, but for what is in the buffer and why it was refused."""
-        self.joined = self._inside = False
+        self.joined = self._inside = self._announced = False
         self.tail_due = False
         self._marks.clear()
         self._depth = 0

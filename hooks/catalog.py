@@ -6,6 +6,8 @@ another one than last time, and after each schema statement.
 
 from __future__ import annotations
 
+from typing import Any
+
 import apsw
 
 from veritydb.applied import TABLE as APPLIED_TABLE
@@ -28,7 +30,7 @@ VIRTUAL_GENERATED = 2
 class Catalog:
     """The tables of the schema ``main`` by name, and the few facts on the database that capture needs."""
 
-    __slots__ = ("_cookie", "has_sequence", "present_statistics", "tables", "text_encoding", "virtual")
+    __slots__ = ("_cookie", "has_sequence", "tables", "tables_present", "text_encoding", "virtual")
 
     def __init__(self) -> None:
         self._cookie: int | None = None
@@ -38,8 +40,8 @@ class Catalog:
         """Names of the virtual tables."""
         self.has_sequence = False
         """Whether there is a table ``sqlite_sequence``."""
-        self.present_statistics: frozenset[str] = frozenset()
-        """The statistics tables that there are."""
+        self.tables_present: frozenset[str] = frozenset()
+        """Names of the tables that there are; ``tables`` has special ones that there may not be."""
         self.text_encoding = "utf-8"
         """Python's name of the encoding in which the file keeps TEXT."""
 
@@ -59,36 +61,34 @@ class Catalog:
         found: dict[str, Table] = {}
         virtual: list[str] = []
         shadows: list[Table] = []
-        schemas: dict[str, str] = {
-            name: sql.upper()
-            for name, sql in cursor.execute(
-                "SELECT name, sql FROM main.sqlite_schema WHERE type = 'table' AND sql IS NOT NULL"
-            )
-        }
-        self.has_sequence = "sqlite_sequence" in schemas
-        self.present_statistics = frozenset(STATISTICS).intersection(schemas)
-        for name, kind, without_rowid in cursor.execute(
-            "SELECT name, type, wr FROM pragma_table_list WHERE schema = 'main' AND type <> 'view'"
-        ).fetchall():
+        definitions: dict[str, str] = {}
+        definitions.update(
+            _all(cursor, "SELECT name, upper(sql) FROM main.sqlite_schema WHERE type = 'table' AND sql IS NOT NULL")
+        )
+        self.tables_present = frozenset(definitions)
+        self.has_sequence = "sqlite_sequence" in definitions
+        listing = "SELECT name, type, wr FROM pragma_table_list WHERE schema = 'main' AND type <> 'view'"
+        for name, kind, without_rowid in _all(cursor, listing):
             if kind == "virtual":
                 virtual.append(name)
                 continue
             table = self.tables.get(name)
             if table is None or table.resolved:
                 table = Table(name)
-            found[name] = table
             table.resolved = True
             table.without_rowid = bool(without_rowid)
+            found[name] = table
             if kind == "shadow":
                 shadows.append(table)
-            sql = schemas.get(name, "")
-            table.autoincrement = "AUTOINCREMENT" in sql
+            definition = definitions.get(name, "")
+            table.autoincrement = "AUTOINCREMENT" in definition
             # Asking for the columns costs more than the rest; without these words there is nothing to learn.
-            if "DEFAULT" in sql or "AS" in sql:
+            if "DEFAULT" in definition or "AS" in definition:
                 _read_columns(cursor, table)
         self.virtual = frozenset(virtual)
         for table in shadows:
-            table.owner = max((v for v in virtual if table.name.lower().startswith(f"{v.lower()}_")), key=len, default="")
+            owners = [name for name in virtual if table.name.lower().startswith(f"{name.lower()}_")]
+            table.owner = max(owners, key=len, default="")
         for name, special in _SPECIAL:
             found[name] = Table(name, special)
         for name, table in self.tables.items():
@@ -98,8 +98,18 @@ class Catalog:
                 table.resolved = True
         self.tables.clear()
         self.tables.update(found)
-        encoding: str = cursor.execute("PRAGMA main.encoding").get
+        encoding: Any = cursor.execute("PRAGMA main.encoding").get
         self.text_encoding = encoding.lower()
+
+    def find(self, name: str) -> Table:
+        """Return the table called ``name``, in whatever case; raises KeyError if there is none."""
+        table = self.tables.get(name)
+        if table is None:
+            lower = name.lower()
+            table = next((table for table in self.tables.values() if table.name.lower() == lower), None)
+            if table is None:
+                raise KeyError(name)
+        return table
 
     def meet(self, name: str) -> Table:
         """Return a table of which nothing is known yet, for one that the running statement has made."""
@@ -111,9 +121,8 @@ def _read_columns(cursor: apsw.Cursor, table: Table) -> None:
     """Learn from the columns which images cannot be had, and which must be mended."""
     real: list[int] = []
     place = 0
-    for declared, default, hidden in cursor.execute(
-        'SELECT type, dflt_value, hidden FROM pragma_table_xinfo(?, "main")', (table.name,)
-    ).fetchall():
+    columns = "SELECT type, dflt_value, hidden FROM pragma_table_xinfo(?, 'main')"
+    for declared, default, hidden in _all(cursor, columns, table.name):
         if hidden == VIRTUAL_GENERATED:
             table.kind = Kind.LATE
             continue
@@ -121,3 +130,7 @@ def _read_columns(cursor: apsw.Cursor, table: Table) -> None:
             real.append(place)
         place += 1
     table.real_columns = tuple(real)
+
+
+def _all(cursor: apsw.Cursor, sql: str, *bindings: str) -> list[Any]:
+    return cursor.execute(sql, bindings).fetchall()

@@ -60,9 +60,7 @@ def mend_short_rows(images: list[Image], columns: Sequence[int]) -> list[Image]:
     for column in columns:
         if any(type(image[column]) is int for image in images):
             images = [
-                (*image[:column], float(value), *image[column + 1 :])
-                if type(value := image[column]) is int
-                else image
+                (*image[:column], float(value), *image[column + 1 :]) if type(value := image[column]) is int else image
                 for image in images
             ]
     return images

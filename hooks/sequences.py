@@ -7,15 +7,13 @@ write the table. So at the commit each row is compared with what replay would ma
 
 from __future__ import annotations
 
-from typing import Protocol, TypeAlias, cast
+from typing import Any, Protocol, TypeAlias
 
 import apsw
 
 from veritydb.events import Clear, Image, Op, Rows, Sequence, Value
 from veritydb.hooks.buffer import INSERT, ChangeBuffer, Mark, Run
 from veritydb.hooks.catalog import Catalog
-
-_SELECT = "SELECT rowid, name, seq FROM main.sqlite_sequence"
 
 State: TypeAlias = "list[tuple[int, Value, Value]]"
 """The rows: rowid, name, seq."""
@@ -41,7 +39,7 @@ class Sequences:
 
     def begin(self, cursor: apsw.Cursor) -> None:
         """Take note of the state at the join."""
-        self._base = cursor.execute(_SELECT).fetchall()
+        self._base = _read(cursor)
         if self._logged:
             self._logged.clear()
 
@@ -53,7 +51,7 @@ class Sequences:
     def settle(self, cursor: apsw.Cursor) -> None:
         """Log what replay would not come to by itself."""
         base = self._logged[-1][1] if self._logged else self._base
-        state: State = cursor.execute(_SELECT).fetchall()
+        state = _read(cursor)
         forced, highest = self._inserted()
         if state == base and not highest and not forced:
             return
@@ -67,7 +65,9 @@ class Sequences:
             self._log_rows(was, now, forced, highest)
         self._logged.append((here, state))
 
-    def _log_rows(self, was: dict[str, Value], now: dict[str, Value], forced: set[str], highest: dict[str, int]) -> None:
+    def _log_rows(
+        self, was: dict[str, Value], now: dict[str, Value], forced: set[str], highest: dict[str, int]
+    ) -> None:
         add = self._host.buffer.add
         for name, value in now.items():
             expected = was.get(name)
@@ -76,7 +76,7 @@ class Sequences:
             if name in forced or type(value) is not type(expected) or value != expected:
                 add(Sequence(name, value))
         for name in {*was, *highest, *forced}:
-            if name not in now and (name in was or self._host.catalog.tables[name].autoincrement):
+            if name not in now and (name in was or self._host.catalog.find(name).autoincrement):
                 add(Sequence(name, None, gone=True))
 
     def _log_content(self, state: State) -> None:
@@ -100,7 +100,8 @@ class Sequences:
             if type(entry) is Run:
                 if entry.code == INSERT and entry.table.autoincrement and entry.rowids:
                     name = entry.table.name
-                    highest[name] = max(highest.get(name, 0), max(entry.rowids))
+                    top = max(entry.rowids)
+                    highest[name] = max(top, highest.get(name, 0))
             elif isinstance(entry, Rows) and (table := tables.get(entry.table)) is not None and table.autoincrement:
                 forced.add(entry.table)
         return forced, highest
@@ -108,5 +109,10 @@ class Sequences:
 
 def _by_name(state: State) -> dict[str, Value] | None:
     """Return the sequences by table; None if the rows are not one for each table."""
-    by_name = {name: value for _, name, value in state if type(name) is str}
-    return cast("dict[str, Value]", by_name) if len(by_name) == len(state) else None
+    by_name = {name: value for _, name, value in state if isinstance(name, str)}
+    return by_name if len(by_name) == len(state) else None
+
+
+def _read(cursor: apsw.Cursor) -> State:
+    rows: list[Any] = cursor.execute("SELECT rowid, name, seq FROM main.sqlite_sequence").fetchall()
+    return rows

@@ -21,7 +21,7 @@ class Statistics:
         self.due = False
 
     def settle(self) -> None:
-        """Log the statistics tables that there are."""
+        """Log those of the tables that have changed since the transaction began."""
         for name in STATISTICS:
-            if name in self._host.catalog.present_statistics and not self._late.same_content(name):
+            if name in self._host.catalog.tables_present and not self._late.is_unchanged(name):
                 self._late.add_content(name, clear=True)

@@ -126,5 +126,7 @@ class Module:
 
 def install(db: apsw.Connection, name: str, witness: Witness) -> str:
     """Make ``witness`` known to ``db`` and return the statement by which it joins a transaction."""
-    db.create_module(name, Module(witness), iVersion=3, eponymous_only=True, use_bestindex_object=True)  # type: ignore[arg-type]
+    # Version 2 has the savepoint methods. From version 3 on APSW keeps one of 33 process-wide slots for each module, so
+    # the seventeenth connection could not be opened.
+    db.create_module(name, Module(witness), iVersion=2, eponymous_only=True, use_bestindex_object=True)  # type: ignore[arg-type]
     return f"DELETE FROM main.{name} WHERE 0"

@@ -28,11 +28,10 @@ from veritydb.replay.quiet import Quiet
 from veritydb.replay.shapes import counts_in_sequence, shape_of
 from veritydb.replay.statements import Binding, Statements, quoted, raw_parameters
 
-_SEQUENCES = "sqlite_sequence"
 _SETTINGS = frozenset({"user_version", "application_id", "auto_vacuum"})
 _STATISTICS = re.compile(r"sqlite_stat\d\Z", re.IGNORECASE)
 _DROPS_STATISTICS = re.compile(r"\bdrop\b.*\bsqlite_stat\d", re.IGNORECASE | re.DOTALL)
-_MISSING = re.compile(r"(?:no such|unknown) (?:function|collation sequence|module|tokenizer)")
+_MISSING = re.compile(r"(?:no such|unknown) (?:function|collation sequence|module|tokenizer)|no query solution")
 # A statement that fails in one of these ways fails because of what the database holds. Others (full, busy, unreadable)
 # say nothing about the log and are the caller's.
 _OF_THE_STATE = (apsw.SQLError, apsw.ConstraintError, apsw.BindingsError, apsw.MismatchError, apsw.RangeError)
@@ -52,7 +51,6 @@ class Applier:
         self._cursor = db.cursor()
         self._tables: dict[str, Statements] = {}
         self._counting: set[str] = set()
-        self._sequences: dict[str, tuple[Value, ...] | None] = {}
         self._unhidden: list[tuple[str, Unhidden]] = []
         self._legacy_alter_table = False
         self._dqs_ddl = True
@@ -86,10 +84,7 @@ class Applier:
             raise _explained(error, event) from error
 
     def finish(self) -> None:
-        """End a transaction of the log: what SQLite did by itself along the way is put right."""
-        for table, row in self._sequences.items():
-            self._set_sequence(table, row)
-        self._sequences.clear()
+        """End a transaction of the log: nothing that only helped to carry it out is left."""
         while self._unhidden:
             table, unhidden = self._unhidden.pop()
             unhidden.hide()
@@ -107,9 +102,6 @@ class Applier:
 
     def _rows(self, event: Rows) -> None:
         table, op = event.table, event.op
-        if table == _SEQUENCES:
-            self._rows_of_sequences(event)
-            return
         statements = self._tables.get(table) or self._learn(table)
         images = event.before if op is Op.DELETE else event.after
         if not images:
@@ -119,8 +111,6 @@ class Applier:
                 f"the log has rows of {len(images[0])} columns for {table}, which has {statements.width} at this point"
             )
         if op is Op.INSERT:
-            if table in self._counting and table not in self._sequences:
-                self._sequences[table] = self._read_sequence(table)
             self._run(statements.insert, statements.insert_sql, statements.insert_bindings(event.rowids, images))
         elif op is Op.DELETE:
             bindings = statements.delete_bindings(event.rowids, images)
@@ -146,18 +136,24 @@ class Applier:
         before, after = event.before, event.after
         assert before is not None
         assert after is not None
-        if event.net:
-            self._replace_as_set(statements, event, 0)
-            return
-        if event.rowids_after is not None:
+        start = 0
+        if event.rowids_after is None and not event.net:
+            so_far = self._total_changes()
+            try:
+                bindings = statements.update_bindings(event.rowids, before, after)
+                self._run(statements.update, statements.update_sql, bindings, event)
+                return
+            except apsw.ConstraintError:
+                start = self._total_changes() - so_far
+        # From here on rows are taken out and put in. No UPDATE moves a sequence, but an INSERT does.
+        counting = event.table in self._counting
+        sequence = self._read_sequence(event.table) if counting else None
+        if event.rowids_after is not None and not event.net:
             self._move(statements, event)
-            return
-        so_far = self._total_changes()
-        try:
-            bindings = statements.update_bindings(event.rowids, before, after)
-            self._run(statements.update, statements.update_sql, bindings, event)
-        except apsw.ConstraintError:
-            self._replace_as_set(statements, event, self._total_changes() - so_far)
+        else:
+            self._replace_as_set(statements, event, start)
+        if counting:
+            self._set_sequence(event.table, sequence)
 
     def _move(self, statements: Statements, event: Rows) -> None:
         """Carry out updates that change rowids: out at the old place, in at the new one, in the order of the log."""
@@ -235,44 +231,22 @@ class Applier:
                 place = f"rowid {event.rowids[number]}" if event.rowids is not None else f"key of {_short(binding)}"
                 raise _absent(event.table, place)
 
-    # sqlite_sequence: inserting a row moves it, but where it ends is a matter of the log.
-
-    def _rows_of_sequences(self, event: Rows) -> None:
-        """Carry out what a statement of the application did to sqlite_sequence, a table that anyone may write."""
-        assert event.rowids is not None
-        cursor, changes = self._cursor, self._db.changes
-        self.finish()
-        for number, rowid in enumerate(event.rowids):
-            # Rows keep their rowids where they can; what counts is the name.
-            if event.before is not None:
-                name = event.before[number][0]
-                cursor.execute("DELETE FROM main.sqlite_sequence WHERE rowid = ? AND name IS ?", (rowid, name))
-                if not changes():
-                    cursor.execute("DELETE FROM main.sqlite_sequence WHERE name IS ?", (name,))
-            if event.after is not None:
-                row = event.after[number]
-                rowid_after = event.rowids_after[number] if event.rowids_after is not None else rowid
-                sql = "INSERT OR IGNORE INTO main.sqlite_sequence(rowid, name, seq) VALUES (?, ?, ?)"
-                cursor.execute(sql, (rowid_after, *row))
-                if not changes():
-                    cursor.execute("INSERT INTO main.sqlite_sequence(name, seq) VALUES (?, ?)", row)
+    # sqlite_sequence. Inserting rows moves it as it did live; where live it moved otherwise, the log says so.
 
     def _sequence(self, event: events.Sequence) -> None:
-        self._sequences.pop(event.table, None)
         self._set_sequence(event.table, None if event.gone else (event.value,))
 
     def _read_sequence(self, table: str) -> tuple[Value, ...] | None:
-        row: tuple[Value, ...] | None = self._cursor.execute(
-            "SELECT seq FROM main.sqlite_sequence WHERE name = ?", (table,)
-        ).fetchone()
+        sql = "SELECT seq FROM main.sqlite_sequence WHERE name = ?"
+        row: tuple[Value, ...] | None = self._cursor.execute(sql, (table,)).fetchone()
         return row
 
     def _set_sequence(self, table: str, row: tuple[Value, ...] | None) -> None:
         cursor = self._cursor
         if row is None:
-            cursor.execute("DELETE FROM main.sqlite_sequence WHERE name IS ?", (table,))
+            cursor.execute("DELETE FROM main.sqlite_sequence WHERE name = ?", (table,))
             return
-        cursor.execute("UPDATE main.sqlite_sequence SET seq = ? WHERE name IS ?", (row[0], table))
+        cursor.execute("UPDATE main.sqlite_sequence SET seq = ? WHERE name = ?", (row[0], table))
         if not self._db.changes():
             cursor.execute("INSERT INTO main.sqlite_sequence(name, seq) VALUES (?, ?)", (table, row[0]))
 
@@ -328,8 +302,6 @@ class Applier:
     def _clear(self, event: Clear) -> None:
         if _STATISTICS.match(event.table) and not self._db.table_exists("main", event.table):
             self._make_statistics_tables()
-        elif event.table == _SEQUENCES:
-            self._sequences.clear()
         self._cursor.execute(f"DELETE FROM main.{quoted(event.table)}")
 
     def _blob_write(self, event: BlobWrite) -> None:

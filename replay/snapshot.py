@@ -15,6 +15,7 @@ import apsw
 from blake3 import blake3
 
 from veritydb import applied
+from veritydb.errors import MissingFunction
 from veritydb.replay.shapes import shape_of
 from veritydb.replay.statements import quoted, rowid_name
 
@@ -90,7 +91,7 @@ def rows_of(db: apsw.Connection, table: str, *, exact: bool) -> Iterator[Row]:
     if exact:
         columns = [f"CASE typeof({c}) WHEN 'text' THEN hex(CAST({c} AS BLOB)) ELSE {c} END" for c in columns]
     rowid = rowid_name(shape)
-    # NOT INDEXED reads in the order of the key, without asking for a collation that may not be registered here.
+    # NOT INDEXED reads in the order of the b-tree.
     order = f"ORDER BY {rowid}" if rowid else "NOT INDEXED"
     if rowid and shape.alias is None and len(columns) == _COLUMNS_MAX:
         rowids = db.cursor().execute(f"SELECT {rowid} FROM {name} {order}")
@@ -100,7 +101,13 @@ def rows_of(db: apsw.Connection, table: str, *, exact: bool) -> Iterator[Row]:
         return
     if rowid and shape.alias is None:
         columns.insert(0, rowid)
-    yield from cursor.execute(f"SELECT {','.join(columns)} FROM {name} {order}")
+    try:
+        yield from cursor.execute(f"SELECT {','.join(columns)} FROM {name} {order}")
+    except apsw.SQLError as error:
+        if "no query solution" not in str(error):
+            raise
+        # What SQLite says of a WITHOUT ROWID table whose key has a collation that it does not know.
+        raise MissingFunction(f"{table} cannot be read: a collation of its key is not registered") from error
 
 
 def _content(db: apsw.Connection, table: str, exact: bool) -> Content:

@@ -40,14 +40,15 @@ struct Index {
 }
 
 struct KeyFile {
+  # Stands between the magic VERITYKY and the BLAKE3 of both (docs/reference/keys.md).
   keys @0 :List(WrappedKey);
 }
 
 struct WrappedKey {
   keyId @0 :UInt64;
   derivation @1 :Text;        # "raw" or "scrypt"
-  salt @2 :Data;              # 16 bytes, for scrypt
-  costLog2 @3 :UInt8;         # scrypt N = 2^cost, r = 8, p = 1
+  salt @2 :Data;              # 16 bytes, of scrypt or, for a raw key, of HKDF-SHA256
+  costLog2 @3 :UInt8;         # scrypt N = 2^cost, r = 8, p = 1; 0 for a raw key
   nonce @4 :Data;             # 12 bytes
   wrapped @5 :Data;           # AES-256-GCM of the 32-byte database key under the master key; stream id and key id as associated data
   streamHigh @6 :UInt64;

@@ -1,6 +1,6 @@
 """What every test shares: the fixture that checks replay against life, and examples that are the same everywhere.
 
-``pytest`` alone runs what CI runs, bit for bit; ``pytest --campaign`` runs many random examples and the long runs whole.
+``pytest`` alone runs what CI runs, bit for bit; ``pytest --campaign`` runs many random examples and long runs whole.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -352,7 +353,7 @@ def test_what_is_no_message_is_damage_or_empty(data: bytes) -> None:
     try:
         assert decode_part(data) == []
     except LogDamaged as error:
-        assert "\n" not in str(error)
+        assert "\n" not in str(error)  # noqa: PT017  both outcomes are right
 
 
 def test_text_that_is_not_utf8_is_damage() -> None:
@@ -377,27 +378,41 @@ def test_elements_smaller_than_ours_are_damage() -> None:
             decode_part(data)
 
 
-def test_a_list_that_is_pointed_to_twice_is_damage() -> None:
+def test_a_text_that_is_pointed_to_often_is_damage() -> None:
     """Else a few bytes could stand for many values."""
-    data = bytearray(encode_part([piece(Schema("x" * 4000, False, False, b"y" * 16))]))
-    part = record.Part.new_message()
+    part = record.Part.new_message(num_first_segment_words=20_000)
     events = part.init("transactions", 1)[0].init("events", 20)
-    for event in events:
-        event.init("clear" if False else "setting").name = "n" * 4000
+    for setting in [event.init("setting") for event in events]:
+        setting.name = "n" * 4000
     data = bytearray(part.to_bytes())
     # Let every name's pointer lead to the first one's text. A pointer counts from its own end.
     places = [at for at in range(8, len(data), 8) if int.from_bytes(data[at + 4 : at + 8], "little") == 4001 << 3 | 2]
     assert len(places) == 20
     first = places[0] + 8 + (int.from_bytes(data[places[0] : places[0] + 4], "little") >> 2) * 8
     for place in places:
-        data[place : place + 4] = (((first - place - 8) // 8) << 2 & 0xFFFFFFFF | 1).to_bytes(4, "little")
-    # All in all they are read at most as often as there are words: once each, as honest ones would be.
+        data[place : place + 4] = ((first - place - 8) // 8 << 2 | 1).to_bytes(4, "little")
+    # As long as the others' texts are there, no more is read than there is.
     assert len(decode_part(bytes(data))[0].events) == 20
-    # Without the texts that nobody points to, there are fewer words than are asked for.
     del data[first + 4008 :]
     data[4:8] = (len(data) // 8 - 1).to_bytes(4, "little")
     with pytest.raises(LogDamaged, match="traversal limit"):
         decode_part(bytes(data))
+
+
+def test_an_error_keeps_no_reader() -> None:
+    """Showing one whose limit is used up would end the process; error pages show the variables of a traceback."""
+    data = encode_part([piece(Clear("table-name"), Clear("b"))]).replace(b"table-name", b"table\xffname")
+    with pytest.raises(LogDamaged) as caught:
+        decode_part(data)
+    error: BaseException | None = caught.value
+    seen = 0
+    while error is not None:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            seen += 1
+            if frame.f_globals["__name__"].startswith("veritydb"):
+                assert not [value for value in frame.f_locals.values() if "Reader" in type(value).__name__]
+        error = error.__cause__
+    assert seen > 3
 
 
 def test_the_short_way_takes_only_its_own_layout() -> None:

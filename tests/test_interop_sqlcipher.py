@@ -1,7 +1,7 @@
 """The file of an encrypted database is SQLCipher 4's: the real SQLCipher reads it and writes it.
 
-SQLCipher runs in a process of its own. Two SQLite libraries in one process do not see each other's locks (POSIX), and the
-one that closes first may take the WAL away from the other.
+SQLCipher runs in a process of its own. Two SQLite libraries in one process do not see each other's locks (POSIX), and
+the one that closes first may take the WAL away from the other.
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ from typing import Any, ClassVar
 
 import apsw
 import pytest
-from hypothesis import settings, strategies as st
+from hypothesis import settings
+from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 import veritydb
@@ -139,7 +140,8 @@ class Machine(RuleBasedStateMachine):
                 logged = net.of_events(new, self.keys)
             except net.Unknown:
                 return
-            assert repr(sorted(logged.items())) == repr(sorted(net.of_changeset(changeset, COMPARED_WITH_SESSION).items()))
+            recorded = net.of_changeset(changeset, COMPARED_WITH_SESSION)
+            assert repr(sorted(logged.items())) == repr(sorted(recorded.items())), "the log differs from the session"
 
     def follow(self) -> list[Any] | None:
         """Apply what is new in the log to the follower; returns its events, or None if nothing is new."""

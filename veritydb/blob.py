@@ -12,7 +12,8 @@ import os
 from operator import index
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from veritydb.errors import ProgrammingError
+from veritydb.constants import SQLITE_READONLY
+from veritydb.errors import OperationalError, ProgrammingError
 
 if TYPE_CHECKING:
     from typing import Self
@@ -25,9 +26,13 @@ _OFFSET_MAX = 2**31 - 1
 class Handle(Protocol):
     """What the session opens for one value."""
 
+    @property
     def length(self) -> int:
-        """Return the number of bytes, which never changes."""
+        """The number of bytes, which never changes."""
         ...
+
+    readonly: bool
+    """Whether it was opened for reading only."""
 
     def read(self, offset: int, length: int) -> bytes:
         """Return ``length`` bytes from ``offset``."""
@@ -59,7 +64,7 @@ class Blob:
     def read(self, length: int = -1, /) -> bytes:
         """Return at most ``length`` bytes from the current position on; all of the rest if negative."""
         handle = self._opened()
-        left = handle.length() - self._position
+        left = handle.length - self._position
         length = left if length < 0 else min(length, left)
         if length == 0:
             return b""
@@ -79,7 +84,7 @@ class Blob:
 
     def seek(self, offset: int, origin: int = os.SEEK_SET, /) -> None:
         """Set the current position, relative to start, current position or end."""
-        length = self._opened().length()
+        length = self._opened().length
         if origin == os.SEEK_CUR:
             base = self._position
         elif origin == os.SEEK_END:
@@ -117,12 +122,12 @@ class Blob:
     # Like a sequence --------------------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        return self._opened().length()
+        return self._opened().length
 
     def __getitem__(self, key: int | slice, /) -> Any:
         handle = self._opened()
         if isinstance(key, slice):
-            start, stop, step = _indices(key, handle.length())
+            start, stop, step = _indices(key, handle.length)
             covered = len(range(start, stop, step))
             if covered == 0:
                 return b""
@@ -154,12 +159,11 @@ class Blob:
             raise TypeError("Blob doesn't support slice deletion")
         raise TypeError("Blob doesn't support item deletion")
 
-    # It is no container, and no sequence to iterate over, although it has a length and items.
+    # It is not to be iterated over, although it has a length and items.
     __iter__ = None
-    __contains__ = None
 
     def _set_slice(self, handle: Handle, key: slice, value: Any) -> None:
-        start, stop, step = _indices(key, handle.length())
+        start, stop, step = _indices(key, handle.length)
         covered = len(range(start, stop, step))
         with memoryview(value) as view:
             if not view.c_contiguous:
@@ -186,7 +190,7 @@ class Blob:
         position = index(key)  # type: ignore[arg-type]
         if position.bit_length() > 63:
             raise IndexError("cannot fit 'int' into an index-sized integer")
-        length = self._opened().length()
+        length = self._opened().length
         if position < 0:
             position += length
         if not 0 <= position < length:
@@ -195,8 +199,12 @@ class Blob:
 
     def _write(self, offset: int, data: bytes) -> None:
         handle = self._opened()
-        if len(data) > handle.length() - offset:
+        if len(data) > handle.length - offset:
             raise ValueError("data longer than blob")
+        if handle.readonly:
+            error = OperationalError("attempt to write a readonly database")
+            error.sqlite_errorcode, error.sqlite_errorname = SQLITE_READONLY, "SQLITE_READONLY"
+            raise error
         self._connection._guard(lambda: handle.write(offset, data))
 
     def _opened(self) -> Handle:

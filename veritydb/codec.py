@@ -5,20 +5,19 @@
 commonest by far, and both directions take a shorter way for that (:mod:`veritydb.single_row`).
 
 Bytes that are read may be forged or rotten (the log may not be encrypted). Whatever they are, decoding returns a value
-or raises LogDamaged, in memory proportional to their number: no object of the message may be read twice, so that
-pointers to the same place cannot multiply it.
+or raises LogDamaged, in memory proportional to their number.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from struct import Struct
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-import capnp
 
 from veritydb.columns import FREE_NULLS, read_column, read_columns, write_column, write_columns
 from veritydb.errors import LogDamaged, TransactionTooLarge
 from veritydb.events import BlobWrite, Clear, Cut, Event, Genesis, Image, Op, Rows, Schema, Sequence, Setting
+from veritydb.messages import KjException, read_message
 from veritydb.schemas import record
 from veritydb.single_row import pack_single, unpack_single
 from veritydb.sqlite_record import NotRepresentable, decode_record, encode_record
@@ -33,8 +32,6 @@ _OPS = (Op.INSERT, Op.INSERT, Op.UPDATE, Op.DELETE)  # by number; no change has 
 # The least that Cap'n Proto needs for one of each.
 _TRANSACTION_BYTES = 48
 _EVENT_BYTES = 16
-_capnp: Any = capnp
-_KjException: type[Exception] = _capnp.KjException
 
 
 class Piece(NamedTuple):
@@ -65,7 +62,7 @@ def encode_part(pieces: Many[Piece]) -> bytes:
             for builder, event in zip(transaction.init("events", len(piece.events)), piece.events, strict=True):
                 free = _WRITERS[type(event)](builder, event, free)
         return bytes(message.to_bytes())
-    except _KjException as error:
+    except KjException as error:
         if "too big" not in str(error):
             raise
         # A list beyond what the format has bits for: 2^29 bytes.
@@ -246,22 +243,18 @@ def decode_part(data: bytes) -> list[Piece]:
     """Return what :func:`encode_part` or :func:`encode_single` was given. Raises LogDamaged for any other bytes."""
     try:
         single = unpack_single(data)
-        if single is not None:
-            identity, actor, reason, op, table, rowid, rowid_after, before, after = single
-            return [Piece(identity, actor, reason, [_make_row(table, op, rowid, rowid_after, before, after)], False)]
-        # Each object is read once, so a message of honest pointers never comes to more words than it has.
-        with record.Part.from_bytes(data, traversal_limit_in_words=len(data) // 8) as message:
-            return _read_pieces(message.transactions, len(data))
-    except (_KjException, ValueError) as error:
-        # ValueError: a length that is no multiple of a word, text that is not UTF-8.
-        # Cap'n Proto's text goes on with a stack of addresses.
-        reason = str(error).partition("\n")[0]
-        raise LogDamaged(f"a part of a record is not what was written: {reason}") from error
+    except UnicodeDecodeError as error:
+        raise LogDamaged(f"a part of a record is not what was written: {error}") from error
+    if single is None:
+        return read_message(record.Part, data, "a part of a record", partial(_read_pieces, size=len(data)))
+    identity, actor, reason, op, table, rowid, rowid_after, before, after = single
+    return [Piece(identity, actor, reason, [_make_row(table, op, rowid, rowid_after, before, after)], False)]
 
 
-def _read_pieces(transactions: Any, size: int) -> list[Piece]:
+def _read_pieces(part: Any, size: int) -> list[Piece]:
     pieces: list[Piece] = []
     free = FREE_NULLS
+    transactions = part.transactions
     _check_count("transactions", len(transactions), _TRANSACTION_BYTES, size)
     for transaction in transactions:
         if pieces and pieces[-1].continues:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import gc
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from threading import get_ident
@@ -60,6 +59,7 @@ class Connection:
 
     __slots__ = (
         "__weakref__",
+        "_converting",
         "_converts",
         "_detect",
         "_ident",
@@ -97,7 +97,7 @@ class Connection:
         on_missing: str | None = None,
         register: Callable[[Any], None] | None = None,
     ) -> None:
-        self._leave_session()
+        left = self._leave_session()
         level = _level(isolation_level)
         session = Session.open(
             os.fsdecode(database),
@@ -118,9 +118,13 @@ class Connection:
         self._text_factory: Any = str
         self._converts = bool(detect_types)
         """Whether cursors have to look at rows: for converters, or for a text factory."""
+        self._converting: tuple[Cursor, ...] | None = None
+        """Cursors whose rows are being converted now."""
         self.row_factory: Any = None
         self._session: Session | None = session
         """None once the connection is closed."""
+        for each in left:
+            each._apsw = functions.ProgramCursor(session.db)
 
     # Statements -------------------------------------------------------------------------------------------------------
 
@@ -147,9 +151,12 @@ class Connection:
         """Execute all statements of a script with a new cursor, and return that."""
         return self.cursor().executescript(sql_script)
 
-    def __call__(self, sql: str, /) -> Statement:
-        """Compile ``sql`` without running it."""
+    def __call__(self, *arguments: str) -> Statement:
+        """Compile a statement without running it."""
         session = self._opened()
+        if len(arguments) != 1:
+            raise TypeError(f"Connection() takes exactly 1 argument ({len(arguments)} given)")
+        sql = arguments[0]
         if not isinstance(sql, str):
             raise TypeError(f"argument 1 must be str, not {type(sql).__name__}")
         if "\0" in sql:
@@ -269,7 +276,7 @@ class Connection:
         session = self._opened()
         made = None if aggregate_class is None else functions.window(aggregate_class)
         if not _creates(lambda: session.db.create_window_function(name, made, num_params)):
-            raise ProgrammingError("Error creating window function")
+            raise ProgrammingError("bad parameter or other API misuse")
 
     def create_collation(self, name: str, callback: Callable[[str, str], int] | None, /) -> None:
         """Let SQL order text by ``callback(one, two)`` (negative, 0, positive); None removes it."""
@@ -295,11 +302,8 @@ class Connection:
     def set_trace_callback(self, trace_callback: Callable[[str], Any] | None) -> None:
         """Call ``trace_callback`` with each statement, its parameters filled in, before it runs."""
         session = self._opened()
-        if trace_callback is None:
-            session.db.trace_v2(0, None, id=_TRACE)
-        else:
-            made = functions.trace(trace_callback, session.planner)
-            session.db.trace_v2(apsw.SQLITE_TRACE_STMT, made, id=_TRACE)
+        control = (session.control, session.transactions._control)
+        session.db.exec_trace = None if trace_callback is None else functions.trace(trace_callback, control)
 
     def interrupt(self) -> None:
         """Stop what runs now. May be called from any thread."""
@@ -312,7 +316,9 @@ class Connection:
     ) -> blob.Blob:
         """Open the value of ``column`` in row ``row`` of ``table``, to read and write parts of it."""
         session = self._opened()
-        return blob.blob(self, session.guard(lambda: session.blob_open(table, column, row, readonly, name)))
+        if name not in session.db.db_names():
+            readonly = True  # SQLite says that there is no such database, which is no question of writing to it.
+        return blob.blob(self, session.guard(lambda: session.blob_open(table, column, row, readonly=readonly, name=name)))
 
     def backup(
         self,
@@ -434,19 +440,20 @@ class Connection:
             self._session = None
             session.close()
 
-    def _leave_session(self) -> None:
-        """Before a second ``__init__``: cursors keep the rows of the database that is left."""
+    def _leave_session(self) -> list[Cursor]:
+        """Before a second ``__init__``: let the cursors keep the rows of the database that is left, and return them."""
         try:
             session = object.__getattribute__(self, "_session")
         except AttributeError:
-            return
+            return []
+        # So rare that asking the garbage collector costs less than keeping track of every cursor.
+        cursors = [user for user in gc.get_referrers(self) if isinstance(user, Cursor) and user._apsw is not None]
         if session is not None:
-            # So rare that asking the garbage collector costs less than keeping track of every cursor.
-            for user in gc.get_referrers(self):
-                if isinstance(user, Cursor):
-                    user._keep_rows()
+            for user in cursors:
+                user._keep_rows()
             session.close()
         del self._session
+        return cursors
 
     # Checks -----------------------------------------------------------------------------------------------------------
 
@@ -488,5 +495,69 @@ class Connection:
         raise TypeError(f"cannot pickle {type_name(type(self))!r} object")
 
 
-def connect(*args: Any, factory: Any = Connection, **kwargs: Any) -> Any:
-    ...
+if TYPE_CHECKING:
+
+    def connect(
+        database: str | bytes | os.PathLike[str] | os.PathLike[bytes],
+        timeout: float = 5.0,
+        detect_types: int = 0,
+        isolation_level: str | None = "",
+        check_same_thread: bool = True,
+        factory: type[Connection] = Connection,
+        cached_statements: int = 128,
+        uri: bool = False,
+        *,
+        autocommit: bool | int = LEGACY_TRANSACTION_CONTROL,
+        key: Any = None,
+        actor: str = "",
+        on_missing: str | None = None,
+        register: Callable[[Any], None] | None = None,
+    ) -> Connection:
+        """Open a database and its log; see :class:`Connection`."""
+        ...
+
+else:
+
+    def connect(*args, **kwargs):
+        """Open a database and its log; see :class:`Connection`.
+
+        ``factory`` (by default Connection) is called with all arguments as they were given, itself included.
+        """
+        factory = args[_FACTORY] if len(args) > _FACTORY else kwargs.get("factory", Connection)
+        return factory(*args, **kwargs)
+
+
+_FACTORY = 5
+_PROGRESS = "veritydb program's progress handler"
+_BYPASSES = {
+    constants.SQLITE_DBCONFIG_WRITABLE_SCHEMA: (
+        "a writable schema changes the schema behind SQLite's back; use CREATE, ALTER and DROP"
+    ),
+    constants.SQLITE_DBCONFIG_RESET_DATABASE: (
+        "a reset empties the database without its log; drop the tables, or start a new database"
+    ),
+}
+
+
+def _level(value: object) -> str | None:
+    """Return an isolation level as SQLite spells it."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise TypeError("isolation_level must be str or None")
+    level = str.upper(value)
+    if level not in _LEVELS:
+        raise ValueError("isolation_level string must be '', 'DEFERRED', 'IMMEDIATE', or 'EXCLUSIVE'")
+    return level
+
+
+def _creates(create: Callable[[], object]) -> bool:
+    try:
+        create()
+    except apsw.Error:
+        return False
+    return True
+
+
+cursor.connections.append(Connection)
+Connection.__module__ = Statement.__module__ = connect.__module__ = "veritydb"

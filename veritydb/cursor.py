@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import apsw
 
-from veritydb import adaptation, texts
+from veritydb import adaptation, functions, texts
 from veritydb import row as rows_of_names
 from veritydb.adaptation import bindable, bindable_rows
 from veritydb.constants import PARSE_COLNAMES, PARSE_DECLTYPES
@@ -75,8 +75,11 @@ class Cursor:
         session = connection._session
         if session is None or self._ident() != self._thread:
             connection._check()
+            raise AssertionError("nothing is wrong with this connection")
+        if connection._converting is not None and self in connection._converting:
+            raise ProgrammingError(_RECURSIVE)
         self._connection = connection
-        self._apsw: apsw.Cursor | None = session.db.cursor()  # type: ignore[union-attr]
+        self._apsw: apsw.Cursor | None = functions.ProgramCursor(session.db)
         """None once the cursor is closed."""
         self._row: Any = None
         """The row that is fetched next; None if there is none, an :class:`_Undecodable` if it could not be made."""
@@ -144,10 +147,13 @@ class Cursor:
         if self._row is not None:
             cursor.execute("")
         self._row, self._rows = None, _NO_ROWS
+        self._ident = _nobody
         try:
             plan, count = session.execute_many(cursor, sql, rows)
         except Exception as error:
             self._execute_failed(error, sql, session)
+        finally:
+            self._ident = self._connection._ident
         self._plan = plan
         self._description = None if plan is None else plan.description
         self._rowcount = self._rowcount_after = count
@@ -165,7 +171,7 @@ class Cursor:
         if len(sql_script.encode()) > session.db.limit(apsw.SQLITE_LIMIT_SQL_LENGTH):
             raise DataError("query string is too large")
         try:
-            session.execute_script(sql_script)
+            session.execute_script(sql_script, functions.ProgramCursor(session.db))
         except Exception as error:
             self._execute_failed(error, sql_script, session)
         return self
@@ -243,7 +249,7 @@ class Cursor:
         if first.__class__ is _Undecodable:
             self._complain(first)
         if self._convert is not None:
-            taken = list(map(self._convert, taken))
+            taken = self._converted(taken)
         factory = self.row_factory
         if factory is None:
             return taken
@@ -264,7 +270,7 @@ class Cursor:
         if row.__class__ is _Undecodable:
             self._complain(row)
         if self._convert is not None:
-            row = self._convert(row)
+            row = self._converted((row,))[0]
         factory = self.row_factory
         return row if factory is None else factory(self, row)
 
@@ -276,11 +282,18 @@ class Cursor:
         self._rowcount_after = count
         self._rowcount = 0 if self._row is not None and count >= 0 else count
 
+    def _keep_rows(self) -> None:
+        # The connection is about to leave its database: what this cursor has yet to give comes into memory.
+        if self._row is not None and isinstance(self._rows, apsw.Cursor):
+            self._rows = iter(self._rows.fetchall())
+
     # The rest of PEP 249 ----------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Close the cursor; it cannot be used any more."""
         self._connection._check()
+        if self._ident is _nobody:
+            raise ProgrammingError(_RECURSIVE)
         cursor = self._apsw
         if cursor is not None:
             try:
@@ -309,6 +322,19 @@ class Cursor:
 
     # Conversion -------------------------------------------------------------------------------------------------------
 
+    def _converted(self, rows: Iterable[Any]) -> list[Any]:
+        # A converter is the program's code and has this cursor at hand. Nobody may use it meanwhile, or begin it anew.
+        connection = self._connection
+        before = connection._converting
+        connection._converting = (*(before or ()), self)
+        self._ident = _nobody
+        try:
+            assert self._convert is not None
+            return list(map(self._convert, rows))
+        finally:
+            self._ident = connection._ident
+            connection._converting = before
+
     def _prepare_conversion(self, plan: Plan, bindings: Any) -> None:
         self._convert = None
         connection = self._connection
@@ -328,7 +354,7 @@ class Cursor:
             )
         if found is not None or connection._text_factory is not str:
             again = partial(texts.rows_as_bytes, connection._opened().db, plan, bindings)
-            self._convert = texts.Converter(found, attrgetter("_text_factory").__get__(connection), again)
+            self._convert = texts.Converter(found, lambda: connection._text_factory, again)
 
     def _columns(self, plan: Plan) -> Any:
         assert self._apsw is not None
@@ -351,6 +377,8 @@ class Cursor:
 
     def _check(self) -> None:
         """Raise what sqlite3 raises if this cursor cannot be used here and now."""
+        if self._ident is _nobody:
+            raise ProgrammingError(_RECURSIVE)
         if self._apsw is None:
             raise ProgrammingError("Cannot operate on a closed cursor.")
         self._connection._check()
@@ -424,6 +452,11 @@ class _Undecodable:
 
     def __init__(self, error: UnicodeDecodeError) -> None:
         self.error = error
+
+
+def _nobody() -> int:
+    """Stand for the thread of a cursor that is in use: none, so that each method looks why."""
+    return -1
 
 
 def _raise(error: Exception) -> NoReturn:

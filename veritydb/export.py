@@ -21,12 +21,11 @@ from veritydb.keys import Key
 from veritydb.replay.registering import prepare
 from veritydb.streams import keyring_of, log_folder
 from veritydb.translation import translated
-from veritydb.workshop import Progress, asked_once, file_key_of, folder_beside, silent, sync
+from veritydb.workshop import Progress, asked_once, file_key_of, folder_beside, open_to_read, silent, sync
 
 FOLDER_SUFFIX = "-export-"
 
 _STEPS_BETWEEN_REPORTS = 100_000
-_BUSY_MS = 5_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,11 +64,7 @@ def export(
     with folder_beside(place, FOLDER_SUFFIX) as folder:
         made = folder / place.name
         try:
-            with contextlib.closing(
-                opening.open_file(str(path), file_key_of(keyring), read_only=True, uri=False)
-            ) as db:
-                db.set_busy_timeout(_BUSY_MS)
-                opening.check_key(db, str(path), keyed=keyring is not None)
+            with open_to_read(path, file_key_of(keyring), uri=True) as db:
                 prepare(db, register)
                 _copy(db, made, progress or silent)
             next_offset = _without_applied_index(made, path)

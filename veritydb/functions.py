@@ -9,10 +9,13 @@ carries the text.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any, TypeAlias
 
 import apsw
+
+from veritydb.errors import DataError
+from veritydb.session import BARE_BEGIN
 
 _tracebacks = False
 _arguments_type: Any = None
@@ -56,6 +59,8 @@ def failure(text: str, code: int = apsw.SQLITE_ERROR) -> apsw.Error:
     """Return the exception that makes SQLite's error ``code`` with ``text``."""
     error = {apsw.SQLITE_TOOBIG: apsw.TooBigError, apsw.SQLITE_NOMEM: apsw.NoMemError}.get(code, apsw.SQLError)(text)
     error.result = error.extendedresult = code
+    # An exception on its way through SQLite keeps APSW from calling us; the session has to know that it was one.
+    error.from_callback = True  # type: ignore[attr-defined]
     return error
 
 
@@ -234,5 +239,45 @@ def progress(handler: Callable[[], Any]) -> Callable[[], bool]:
         except BaseException as error:
             report(error, handler)
             return True
+
+    return call
+
+
+class ProgramCursor(apsw.Cursor):
+    """A cursor that runs the program's statements, told from those that run ours by its class."""
+
+    __slots__ = ()
+
+
+def trace(callback: Callable[[str], Any], control: Container[apsw.Cursor]) -> Callable[[apsw.Cursor, str, Any], bool]:
+    """Return ``callback`` as an execution trace: called with the program's statements, parameters filled in.
+
+    ``control`` are the cursors that begin and end transactions. Those that are ours alone, around one bare statement,
+    begin with :data:`BARE_BEGIN`; sqlite3 has none there.
+    """
+    bare = False
+
+    def call(cursor: apsw.Cursor, sql: str, _: Any) -> bool:
+        nonlocal bare
+        if not isinstance(cursor, ProgramCursor):
+            if cursor not in control:
+                return True
+            if sql.startswith("BEGIN"):
+                bare = sql == BARE_BEGIN
+                if bare:
+                    return True
+            elif bare:
+                bare = False
+                return True
+        try:
+            try:
+                text = cursor.expanded_sql
+            except apsw.Error:
+                report(DataError("Expanded SQL string exceeds the maximum string length"), callback)
+                text = sql
+            callback(text)
+        except BaseException as error:
+            report(error, callback)
+        return True
 
     return call

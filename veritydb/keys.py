@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, runtime_checkable
 
-import capnp
 from blake3 import blake3
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -35,6 +34,7 @@ from veritydb.errors import (
     OperationalError,
     WrongKey,
 )
+from veritydb.messages import read_message
 from veritydb.schemas import files
 
 if TYPE_CHECKING:
@@ -56,9 +56,6 @@ _STREAM_BYTES = 16
 _SCRYPT_COST_LOG2 = 15
 # What a key file may ask for: below, guessing is cheap; above, it would take the machine's memory (1 GiB at 20).
 _SCRYPT_COSTS = range(14, 21)
-
-_capnp: Any = capnp
-_KjException: type[Exception] = _capnp.KjException
 
 
 # --- What the user gives ---------------------------------------------------------------------------------------------
@@ -302,11 +299,9 @@ def unpack_keys(content: bytes, secret: Secret, name: str = KEY_FILE) -> Keyring
     ):
         raise _damaged(name)
     body = content[len(_MAGIC) : -_DIGEST_BYTES]
-    try:
-        with files.KeyFile.from_bytes(body, traversal_limit_in_words=len(body) // 8) as message:
-            wrapped = [_read_wrapped(each, name) for each in message.keys]
-    except (_KjException, ValueError) as error:
-        raise _damaged(name) from error
+    wrapped = read_message(
+        files.KeyFile, body, name, lambda message: [_read_wrapped(each, name) for each in message.keys]
+    )
     streams = {each.stream for each in wrapped}
     if len(streams) != 1:
         raise _damaged(name)

@@ -20,6 +20,7 @@ import apsw
 from veritydb import applied, refusals
 
 Authorizer: TypeAlias = "Callable[[int, str | None, str | None, str | None, str | None], int]"
+Heard: TypeAlias = "tuple[int, str | None, str | None, str | None, str | None]"
 
 PLANS_MAX = 1024
 _NAMES_MAX = 2048
@@ -151,8 +152,9 @@ class Planner:
         self._cursor.exec_trace = self._before_first_step
         self._encrypted = encrypted
         self._in_memory = in_memory
-        self._heard: list[tuple[int, str | None, str | None, str | None, str | None]] | None = None
-        self._traced: tuple[str, bool, bool, tuple[tuple[str, str | None], ...]] | None = None
+        self._heard: list[Heard] | None = None
+        self._traced: list[tuple[str, bool, bool, tuple[tuple[str, str | None], ...]]] = []
+        """What the trace saw of the statement being planned; empty if there was none."""
         self.plans: dict[str, Plan] = {}
         self.internal = 0
         """Above zero while our own statements run: nothing is refused, nobody is asked."""
@@ -176,19 +178,21 @@ class Planner:
         Raises whatever preparing it raises; :attr:`refusal` then says if it was us.
         """
         self.refusal = None
-        self._traced = None
-        self._heard = heard = []
+        self._traced.clear()
+        heard: list[Heard] = []
+        self._heard = heard
         try:
-            self._cursor.execute(sql, bindings)
+            # Not from APSW's cache: a statement that is prepared already asks no authorizer, and has old column names.
+            self._cursor.execute(sql, bindings, can_cache=False)
         except apsw.ExecTraceAbort:
             pass
         finally:
             self._heard = None
-        if self._traced is None:
+        if not self._traced:
             plan = Plan("")
             plan.kind, plan.reads = Kind.NOTHING, False
             return plan
-        text, readonly, explain, columns = self._traced
+        text, readonly, explain, columns = self._traced[0]
         plan = Plan(text)
         plan.tail = sql[len(text) :]
         if columns:
@@ -206,7 +210,7 @@ class Planner:
         self.plans[sql] = plan
 
     def _before_first_step(self, cursor: apsw.Cursor, sql: str, bindings: Any) -> bool:
-        self._traced = (sql, cursor.is_readonly, bool(cursor.is_explain), cursor.get_description())
+        self._traced.append((sql, cursor.is_readonly, bool(cursor.is_explain), cursor.get_description()))
         return False
 
     def _authorize(self, action: int, one: str | None, two: str | None, schema: str | None, trigger: str | None) -> int:
@@ -251,7 +255,7 @@ class Planner:
     def _classify(
         self,
         plan: Plan,
-        heard: list[tuple[int, str | None, str | None, str | None, str | None]],
+        heard: list[Heard],
         readonly: bool,
     ) -> None:
         written: set[str] = set()

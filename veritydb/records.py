@@ -221,13 +221,11 @@ class Reader:
 
     def _streamed(self, record: StoredRecord, last: Piece) -> Iterator[Event]:
         header = record.header
-        number = 0
-        for nonce, sealed in record.parts():
+        for number, (nonce, sealed) in enumerate(record.parts()):
             associated = part_associated_data(header.id, number)
             plain = self._opener.open(header.key_id, header.salt, nonce, sealed, associated)
             for piece in decode_part(plain):
                 yield from piece.events
-            number += 1
         yield from last.events
 
     def _tail(self, record: StoredRecord) -> bytes:

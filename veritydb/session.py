@@ -9,35 +9,33 @@ statements, which are wrapped in a transaction and, when they fail, leave what b
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn
 
 import apsw
 
-from veritydb import applied, errors, opening, schema_changes, vacuuming
+from veritydb import applied, errors, opening
 from veritydb.blobs import BlobHandle
-from veritydb.errors import ConfigurationError, NotSupportedError, ProgrammingError, StatementRefused
-from veritydb.events import Setting
+from veritydb.errors import ConfigurationError, ProgrammingError, StatementRefused
 from veritydb.planner import Kind, Plan, Planner
 from veritydb.records import Writer
 from veritydb.recovery import Recovery
+from veritydb.running import RUNNERS, Ran, run_rows
 from veritydb.sealing import Opener, Sealer
+from veritydb.splitting import has_statement, split
 from veritydb.streams import Stream, open_stream
 from veritydb.transaction import Transactions, busy
 from veritydb.translation import translated
 
 LEGACY_TRANSACTION_CONTROL = -1
+BARE_BEGIN = "BEGIN/*bare*/"
+"""Begins the transaction around one bare statement. No program knows of it, so no trace shows it."""
 _ISOLATION_LEVELS = {
-    "": "BEGIN",
+    "": "BEGIN ",  # With the space that sqlite3 leaves, and shows in its trace.
     "DEFERRED": "BEGIN DEFERRED",
     "IMMEDIATE": "BEGIN IMMEDIATE",
     "EXCLUSIVE": "BEGIN EXCLUSIVE",
 }
-_MULTIPLE: type[Exception] = ProgrammingError if sys.version_info >= (3, 12) else errors.Warning
-_BEFORE_FIRST_USE = frozenset({"encoding", "page_size", "auto_vacuum"})
-
-Ran = tuple[Plan, "list[tuple[Any, ...]] | None", int]
 
 
 class Session:
@@ -78,13 +76,14 @@ class Session:
         )
         self.transactions.actor = actor
         self.capture = self.transactions.capture
+        self.counters = self.transactions.counters
         self._inner = db.cursor()
-        self._control = db.cursor()
-        self._fresh = stream.fresh
-        self._schema_touched = False
+        self.control = db.cursor()
+        self.fresh = stream.fresh
+        self.schema_touched = False
         self._autocommit: bool | int = LEGACY_TRANSACTION_CONTROL
         self._isolation_level: str | None = ""
-        self._begin: str | None = "BEGIN"
+        self.begin_text: str | None = "BEGIN"
         self.isolation_level = isolation_level
         self._prepare()
         self.autocommit = autocommit
@@ -149,7 +148,7 @@ class Session:
     @property
     def total_changes(self) -> int:
         """Rows changed since the connection was opened."""
-        return self.db.total_changes()
+        return self.counters.total()
 
     @property
     def last_insert_rowid(self) -> int:
@@ -197,15 +196,15 @@ class Session:
     @isolation_level.setter
     def isolation_level(self, value: str | None) -> None:
         if value is None:
-            self._isolation_level, self._begin = None, None
+            self._isolation_level, self.begin_text = None, None
             if self._autocommit == LEGACY_TRANSACTION_CONTROL and self.db.in_transaction:
                 self.commit()
             return
-        if not isinstance(value, str):
+        if not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]  the caller's word is not proof
             raise TypeError("isolation_level must be str or None")
         if value.upper() not in _ISOLATION_LEVELS:
             raise ValueError("isolation_level string must be '', 'DEFERRED', 'IMMEDIATE', or 'EXCLUSIVE'")
-        self._isolation_level, self._begin = value, _ISOLATION_LEVELS[value.upper()]
+        self._isolation_level, self.begin_text = value, _ISOLATION_LEVELS[value.upper()]
 
     @property
     def autocommit(self) -> bool | int:
@@ -220,7 +219,7 @@ class Session:
             self.commit_open()
         self._autocommit = value if isinstance(value, bool) else LEGACY_TRANSACTION_CONTROL
         if value is False and not self.db.in_transaction:
-            self._start("BEGIN")
+            self.start("BEGIN")
 
     # Statements -------------------------------------------------------------------------------------------------------
 
@@ -233,9 +232,9 @@ class Session:
             try:
                 cursor.execute(plan.sql, bindings)
             except Exception as error:
-                self._failed(error)
+                self.failed(error)
             return plan, None, -1
-        return _RUNNERS[plan.kind](self, cursor, plan, bindings)
+        return RUNNERS[plan.kind](self, cursor, plan, bindings)
 
     def execute_many(self, cursor: apsw.Cursor, sql: str, many: Iterable[Any]) -> tuple[Plan | None, int]:
         """Run a row-writing statement once for each bindings of ``many``. Returns the plan and the rows changed."""
@@ -250,12 +249,12 @@ class Session:
             plan = self._plan(sql, found)
             iterator = _again(found, iterator)
         self._require_dml(plan)
-        if not self.db.in_transaction and (self._begin is None or self._autocommit is True):
+        if not self.db.in_transaction and (self.begin_text is None or self._autocommit is True):
             count = 0
             for bindings in iterator:  # Each statement is a transaction of its own, as in sqlite3.
-                count += self._write(cursor, plan, bindings)[2]
+                count += run_rows(self, cursor, plan, bindings)[2]
             return plan, count
-        bare = self._enter(plan)
+        bare = self.enter(plan)
         assert not bare
         counted = plan.triggers or plan.temp or self._foreign_keys()
         before = self.db.total_changes()
@@ -273,17 +272,19 @@ class Session:
             else:
                 cursor.executemany(plan.sql, iterator)
         except BaseException as error:
-            self._statement_failed(error, mark, bare=False)
+            self.counters.changes = None
+            self.statement_failed(error, mark, bare=False)
+        self.counters.changes = None
         if self.capture.virtual_tables:
-            self._virtual_written(plan)
+            self.virtual_written(plan)
         return plan, summed if counted else self.db.total_changes() - before
 
-    def execute_script(self, sql: str) -> None:
+    def execute_script(self, sql: str, cursor: apsw.Cursor | None = None) -> None:
         """Run all statements of ``sql``; an open transaction is committed first, as sqlite3 does."""
         if self._autocommit == LEGACY_TRANSACTION_CONTROL and self.db.in_transaction:
             self.commit_open()
-        cursor = self.db.cursor()
-        begin, self._begin = self._begin, None
+        cursor = cursor or self.db.cursor()
+        begin, self.begin_text = self.begin_text, None
         try:
             for statement in split(sql):
                 _, rows, _ = self.execute(cursor, statement)
@@ -292,9 +293,9 @@ class Session:
                         for _ in cursor:
                             pass
                     except Exception as error:
-                        self._failed(error)
+                        self.failed(error)
         finally:
-            self._begin = begin
+            self.begin_text = begin
             cursor.close(True)
 
     def commit(self) -> None:
@@ -304,21 +305,21 @@ class Session:
         if self.db.in_transaction:
             self.commit_open()
         if self._autocommit is False:
-            self._start("BEGIN")
+            self.start("BEGIN")
 
     def commit_open(self) -> None:
         """Commit the open transaction, whatever the mode."""
         self.transactions.finish("COMMIT")
-        self._schema_touched = False
+        self.schema_touched = False
 
     def rollback(self) -> None:
         """Roll back the open transaction, if there is one (PEP 249)."""
         if self._autocommit is True:
             return
         if self.db.in_transaction:
-            self._rolled_back(self.transactions.rollback)
+            self.rolled_back(self.transactions.rollback)
         if self._autocommit is False:
-            self._start("BEGIN")
+            self.start("BEGIN")
 
     def interrupt(self) -> None:
         """Stop what runs now; from any thread."""
@@ -344,150 +345,24 @@ class Session:
         try:
             return call()
         except Exception as error:
-            self._failed(error)
-
-    # Running each kind ------------------------------------------------------------------------------------------------
-
-    def _write(self, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> Ran:
-        bare = self._enter(plan)
-        mark = self.capture.statement_mark()
-        rows = None
-        try:
-            if plan.returns_rows:
-                rows = cursor.execute(plan.sql, bindings).fetchall()
-            else:
-                cursor.execute(plan.sql, bindings)
-            count = self.db.changes() if plan.is_dml else -1
-        except BaseException as error:
-            self._statement_failed(error, mark, bare=bare)
-        if self.capture.virtual_tables:
-            self._virtual_written(plan)
-        if bare:
-            self.transactions.finish()
-        return plan, rows, count
-
-    def _quiet(self, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> Ran:
-        # Temp tables only: nothing is logged, and nobody's write lock is waited for. PEP 249's BEGIN comes all the same.
-        if plan.is_dml and self._begin is not None and self._autocommit is not True and not self.db.in_transaction:
-            self._start(self._begin)
-        rows = None
-        try:
-            if plan.is_dml and plan.returns_rows:
-                rows = cursor.execute(plan.sql, bindings).fetchall()
-            else:
-                cursor.execute(plan.sql, bindings)
-        except Exception as error:
-            self._failed(error)
-        if plan.temp and not plan.is_dml:
-            self.planner.forget()  # A temp table may hide a table of the same name.
-        return plan, rows, self.db.changes() if plan.is_dml else -1
-
-    def _schema(self, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> Ran:
-        bare = self._enter(plan)
-        mark = self.capture.statement_mark()
-        try:
-            rows = schema_changes.run(self, cursor, plan, bindings)
-        except BaseException as error:
-            self._statement_failed(error, mark, bare=bare)
-        self._schema_touched = True
-        self.planner.forget()
-        if bare:
-            self.commit_open()
-        return plan, rows, -1
-
-    def _setting(self, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> Ran:
-        name = plan.setting
-        assert name is not None
-        if self._fresh and name in _BEFORE_FIRST_USE:
-            return self._physical(cursor, plan, bindings)
-        bare = self._enter(plan)
-        mark = self.capture.statement_mark()
-        try:
-            before = self._pragma(name)
-            rows = cursor.execute(plan.sql, bindings).fetchall()
-            after = self._pragma(name)
-            if after != before:
-                self.capture.add(Setting(name, after))
-        except BaseException as error:
-            self._statement_failed(error, mark, bare=bare)
-        if bare:
-            self.transactions.finish()
-        return plan, rows, -1
-
-    def _analyze(self, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> Ran:
-        bare = self._enter(plan)
-        mark = self.capture.statement_mark()
-        try:
-            rows = schema_changes.analyze(self, cursor, plan, bindings)
-        except BaseException as error:
-            self._statement_failed(error, mark, bare=bare)
-        self._schema_touched = True
-        if bare:
-            self.commit_open()
-        return plan, rows, -1
-
-    def _begin_statement(self, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> Ran:
-        self._start(plan.sql)
-        return plan, None, -1
-
-    def _commit_statement(self, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> Ran:
-        self.transactions.finish(plan.sql)
-        if not self.db.in_transaction:
-            self._schema_touched = False
-        return plan, None, -1
-
-    def _rollback_statement(self, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> Ran:
-        if plan.kind is Kind.ROLLBACK and self.db.in_transaction:
-            self._rolled_back(self.transactions.rollback)
-            return plan, None, -1
-        try:
-            self._control.execute(plan.sql)
-        except Exception as error:
-            self._failed(error)
-        if self._schema_touched:
-            self.planner.forget()
-        return plan, None, -1
-
-    def _savepoint(self, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> Ran:
-        self._first_use()
-        if not self.db.in_transaction:
-            self.transactions.begun = None
-        try:
-            self._control.execute(plan.sql)
-        except Exception as error:
-            self._failed(error)
-        return plan, None, -1
-
-    def _vacuum(self, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> Ran:
-        self._first_use()
-        vacuuming.run(self, cursor, plan, bindings)
-        self.planner.forget()
-        return plan, None, -1
-
-    def _physical(self, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> Ran:
-        try:
-            rows = cursor.execute(plan.sql, bindings).fetchall()
-        except Exception as error:
-            self._failed(error)
-        return plan, rows, -1
-
-    def _nothing(self, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> Ran:
-        return plan, [], -1
+            self.failed(error)
 
     # Beginning and ending ---------------------------------------------------------------------------------------------
 
-    def _enter(self, plan: Plan) -> bool:
+    def enter(self, plan: Plan) -> bool:
         """See that a transaction is open and joined. Returns True if it is for this statement alone."""
         bare = False
         if not self.db.in_transaction:
-            begin = self._begin
+            begin = self.begin_text
             if begin is None or not plan.is_dml or self._autocommit is True:
-                begin, bare = "BEGIN", True
-            self._start(begin)
+                begin, bare = BARE_BEGIN, True
+            self.start(begin)
         if not self.capture.joined:
             try:
                 self.transactions.join()
             except BaseException as error:
+                if plan.kind is Kind.ROWS:
+                    self.counters.changes = None  # A statement that fails has changed nothing, even if it did not begin.
                 if bare and self.db.in_transaction:
                     self.transactions.rollback()
                 if isinstance(error, apsw.Error):
@@ -495,17 +370,23 @@ class Session:
                 raise
         return bare
 
+    def abandon(self) -> None:
+        """Roll back a bare statement that could not be committed; nobody is there to try again."""
+        if self.db.in_transaction:
+            self.rolled_back(self.transactions.rollback)
+
     def enter_write(self) -> bool:
         """Open and join a transaction for a write that is not a statement. Returns True if it is for that alone."""
-        return self._enter(_WRITE)
+        return self.enter(_WRITE)
 
-    def _start(self, begin: str) -> None:
-        if self._fresh:
-            self._first_use()
+    def start(self, begin: str) -> None:
+        """Run ``begin``, a BEGIN of any kind."""
+        if self.fresh:
+            self.first_use()
         try:
-            self._control.execute(begin)
+            self.control.execute(begin)
         except Exception as error:
-            self._failed(error)
+            self.failed(error)
         self.transactions.begun = begin
         if self.db.txn_state("main") == apsw.SQLITE_TXN_WRITE:
             # BEGIN IMMEDIATE or EXCLUSIVE. Joining now means that what it reads next is the log's end.
@@ -517,9 +398,9 @@ class Session:
                     raise translated(error) from error
                 raise
 
-    def _first_use(self) -> None:
+    def first_use(self) -> None:
         """Give an empty database its AppliedIndex; as late as this, so that its encoding can still be chosen."""
-        if not self._fresh or self.db.in_transaction or self.stream.read_only:
+        if not self.fresh or self.db.in_transaction or self.stream.read_only:
             return
         planner = self.planner
         planner.internal += 1
@@ -527,29 +408,33 @@ class Session:
         try:
             if self.stream.path:
                 self._inner.execute("PRAGMA journal_mode = WAL").fetchall()
-            self._recovery.initialise(self.db, self._inner, self.stream.log, self._writer, self.transactions.timeout)
+            with self.counters.kept():
+                self._recovery.initialise(
+                    self.db, self._inner, self.stream.log, self._writer, self.transactions.timeout
+                )
         except apsw.Error as error:
             raise translated(error) from error
         finally:
             planner.internal -= 1
             self.capture.enabled = True
-        self._fresh = False
+        self.fresh = False
 
-    def _rolled_back(self, rollback: Callable[[], None]) -> None:
+    def rolled_back(self, rollback: Callable[[], None]) -> None:
+        """Run ``rollback`` and forget what was known of a schema that it undid."""
         try:
             rollback()
         except Exception as error:
-            self._failed(error)
-        if self._schema_touched:
-            self._schema_touched = False
+            self.failed(error)
+        if self.schema_touched:
+            self.schema_touched = False
             self.planner.forget()
 
-    def _statement_failed(self, error: BaseException, mark: Any, *, bare: bool) -> NoReturn:
+    def statement_failed(self, error: BaseException, mark: Any, *, bare: bool) -> NoReturn:
         """Leave what bare SQLite would have left, and raise ``error`` as ours."""
-        if not isinstance(error, apsw.Error):
+        if not isinstance(error, apsw.Error) or hasattr(error, "from_callback"):
             self.capture.unwind(mark, error)
         transactions = self.transactions
-        if self._schema_touched:
+        if self.schema_touched:
             self.planner.forget()
         if not self.db.in_transaction:
             transactions.settle()
@@ -559,9 +444,10 @@ class Session:
                 transactions.finish()
             else:
                 transactions.rollback()
-        self._failed(error)
+        self.failed(error)
 
-    def _failed(self, error: BaseException) -> NoReturn:
+    def failed(self, error: BaseException) -> NoReturn:
+        """Raise ``error`` as ours."""
         if isinstance(error, apsw.AuthError) and self.planner.refusal is not None:
             refusal, self.planner.refusal = self.planner.refusal, None
             raise StatementRefused(f"{refusal}; nothing was changed") from error
@@ -573,7 +459,8 @@ class Session:
 
     # Inside -----------------------------------------------------------------------------------------------------------
 
-    def _virtual_written(self, plan: Plan) -> None:
+    def virtual_written(self, plan: Plan) -> None:
+        """Tell the capture which virtual tables a statement wrote."""
         capture = self.capture
         for name in plan.written & capture.virtual_tables:
             capture.wrote_virtual(name)
@@ -588,9 +475,9 @@ class Session:
         try:
             plan = self.planner.plan(sql, bindings)
         except Exception as error:
-            self._failed(error)
+            self.failed(error)
         if plan.tail and has_statement(plan.tail):
-            raise _MULTIPLE("You can only execute one statement at a time.")
+            raise ProgrammingError("You can only execute one statement at a time.")
         self.planner.remember(sql, plan)
         return plan
 
@@ -601,7 +488,8 @@ class Session:
     def _foreign_keys(self) -> bool:
         return bool(self.db.config(apsw.SQLITE_DBCONFIG_ENABLE_FKEY, -1))
 
-    def _pragma(self, name: str) -> int:
+    def pragma(self, name: str) -> int:
+        """Return a header field of the main database."""
         self.planner.internal += 1
         try:
             return int(self._inner.execute(f"PRAGMA main.{name}").get)
@@ -636,7 +524,7 @@ class Session:
             if not busy(error):
                 raise
             return  # Somebody else holds the locks, and will find what we found.
-        self._fresh = False
+        self.fresh = False
 
     def _file_offset(self) -> int:
         index = applied.read(self._inner)
@@ -658,52 +546,7 @@ class Session:
 
 
 _WRITE = Plan("")
-_WRITE.kind, _WRITE.reads = Kind.ROWS, False
-
-_RUNNERS: dict[Kind, Callable[[Session, apsw.Cursor, Plan, Any], Ran]] = {
-    Kind.READ: Session._quiet,
-    Kind.ROWS: Session._write,
-    Kind.SCHEMA: Session._schema,
-    Kind.SETTING: Session._setting,
-    Kind.ANALYZE: Session._analyze,
-    Kind.BEGIN: Session._begin_statement,
-    Kind.COMMIT: Session._commit_statement,
-    Kind.ROLLBACK: Session._rollback_statement,
-    Kind.SAVEPOINT: Session._savepoint,
-    Kind.RELEASE: Session._commit_statement,
-    Kind.ROLLBACK_TO: Session._rollback_statement,
-    Kind.VACUUM: Session._vacuum,
-    Kind.PHYSICAL: Session._physical,
-    Kind.NOTHING: Session._nothing,
-}
-
-_TOKEN = re.compile(
-    r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]|--[^\n]*|/\*.*?(?:\*/|\Z)|;""", re.DOTALL
-)
-
-
-def split(script: str) -> Iterator[str]:
-    """Yield the statements of ``script``; SQLite says where a trigger's body ends."""
-    start = 0
-    for token in _TOKEN.finditer(script):
-        if token.group() != ";":
-            continue
-        statement = script[start : token.end()]
-        if apsw.complete(statement):
-            yield statement
-            start = token.end()
-    rest = script[start:]
-    if has_statement(rest):
-        yield rest
-
-
-_BLANK = re.compile(r"(?:\s|--[^\n]*(?:\n|\Z)|/\*.*?(?:\*/|\Z))*", re.DOTALL)
-
-
-def has_statement(sql: str) -> bool:
-    """Whether ``sql`` holds anything but white space and comments."""
-    match = _BLANK.match(sql)
-    return match is None or match.end() < len(sql)
+_WRITE.kind, _WRITE.reads = Kind.SETTING, False
 
 
 _COUNTS = re.compile(r"uses (\d+) and there are (\d+) supplied")
@@ -732,4 +575,4 @@ def _text(name: str, value: object) -> str:
     return value
 
 
-__all__ = ["LEGACY_TRANSACTION_CONTROL", "NotSupportedError", "Session", "has_statement", "split"]
+__all__ = ["LEGACY_TRANSACTION_CONTROL", "Session"]

@@ -12,7 +12,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -226,11 +226,11 @@ def _refuse_without_log(db: apsw.Connection, path: str, *, keyed: bool) -> None:
 
 
 def _no_content(db: apsw.Connection) -> bool:
-    return db.execute("SELECT count(*) FROM main.sqlite_schema").get == 0
+    return bool(db.execute("SELECT count(*) = 0 FROM main.sqlite_schema").get)
 
 
 def keyring_of(folder: Path, secret: keys.Secret | None, name: str) -> keys.Keyring | None:
-    """Return the keys that the log in ``folder`` keeps, None if it keeps none. Raises NotEncrypted, KeyMissing, WrongKey."""
+    """Return the keys in ``folder``, None if it keeps none. Raises NotEncrypted, KeyMissing, WrongKey."""
     if not keys.exists(folder):
         if secret is not None:
             raise NotEncrypted(f"{name} is not encrypted, but a key was given; nothing was touched")
@@ -253,7 +253,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _opened(folder: Path) -> Iterator[int]:
+def _opened(folder: Path) -> Generator[int]:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         yield descriptor

@@ -26,6 +26,7 @@ import apsw
 from veritydb import applied
 from veritydb.applied import AppliedIndex
 from veritydb.codec import encode_single
+from veritydb.counters import Counters
 from veritydb.errors import (
     CaptureError,
     DatabaseError,
@@ -95,6 +96,7 @@ class Transactions:
         self.actor = ""
         self.reason = ""
         self.last_offset: int | None = None
+        self.counters = Counters(db)
         self.capture = Capture(db, self, _Overflow(self))
 
     # What the session drives ------------------------------------------------------------------------------------------
@@ -113,6 +115,8 @@ class Transactions:
         planner.internal += 1
         try:
             self.capture.join()
+            counters = self.counters
+            counters.hold(self.capture.changes if counters.changes is None else counters.changes)
             log = self._log
             log.acquire(self.timeout)
             self._active = True
@@ -134,8 +138,8 @@ class Transactions:
         SQLite raised if it stays open (BUSY, a deferred key), the true cause if it was rolled back, OutcomeUnknown.
         """
         try:
-            if self.capture.virtual_joined:
-                self.capture.drain()
+            if self.capture.tail_due:
+                self.capture.join_tail()  # Behind every virtual table, so that it hears of the commit when they have written.
             self._control.execute(sql)
         except BaseException as error:
             if not self._active:
@@ -296,7 +300,8 @@ class Transactions:
         self.capture.enabled = False
         self._planner.internal += 1
         try:
-            self._recovery.run(self._db, self._inner, self._log, self._writer, timeout=self.timeout)
+            with self.counters.kept():
+                self._recovery.run(self._db, self._inner, self._log, self._writer, timeout=self.timeout)
         finally:
             self._planner.internal -= 1
             self.capture.enabled = True

@@ -34,7 +34,7 @@ _BY_CODE: dict[int, type[Exception]] = {
     apsw.SQLITE_TOOBIG: errors.DataError,
     apsw.SQLITE_CONSTRAINT: errors.IntegrityError,
     apsw.SQLITE_MISMATCH: errors.IntegrityError,
-    apsw.SQLITE_MISUSE: errors.InterfaceError,
+    apsw.SQLITE_MISUSE: errors.ProgrammingError,
     apsw.SQLITE_RANGE: errors.InterfaceError,
 }
 _NOT_SQLITE: dict[type[apsw.Error], type[Exception]] = {
@@ -49,7 +49,7 @@ _NOT_SQLITE: dict[type[apsw.Error], type[Exception]] = {
 
 def translated(error: apsw.Error) -> Exception:
     """Return ``error`` as one of ours, to be raised ``from`` it."""
-    code = error.extendedresult if getattr(error, "result", -1) >= 0 else -1
+    code: int = getattr(error, "extendedresult", -1) if getattr(error, "result", -1) >= 0 else -1
     if code < 0:
         return _NOT_SQLITE.get(type(error), errors.InterfaceError)(str(error))
     made = _BY_CODE.get(code & 0xFF, _DATABASE)(str(error))

@@ -39,7 +39,7 @@ def run(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> Non
         session.planner.internal -= 1
         session.capture.enabled = True
     if outside and after != before:
-        # The file's auto_vacuum mode changes only here. It is a matter of the file's pages, logged for its header's sake.
+        # The file's auto_vacuum mode changes only here; it is logged for the sake of the rebuilt file's header.
         bare = session.enter_write()
         session.capture.add(Setting("auto_vacuum", after))
         if bare:
@@ -56,8 +56,9 @@ def _renumber(session: Session) -> None:
     db.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
     session.planner.internal += 1
     try:
-        for name in tables:
-            _close_gaps(db, name)
+        with session.counters.kept():
+            for name in tables:
+                _close_gaps(db, name)
     except BaseException as error:
         session.transactions.rollback()
         if isinstance(error, apsw.Error):
@@ -73,7 +74,8 @@ def _rowid_tables(db: apsw.Connection) -> list[str]:
     # Ordinary tables with a rowid of their own, without any index (VACUUM keeps the rowids of the others).
     names: list[str] = []
     listing = "SELECT name, wr, type FROM pragma_table_list WHERE schema = 'main' AND type IN ('table', 'shadow')"
-    for name, without_rowid, _ in db.execute(listing).fetchall():
+    for found, without_rowid, _ in db.execute(listing).fetchall():
+        name = str(found)
         if without_rowid or name in ("sqlite_schema", "sqlite_sequence") or name.startswith("_veritydb_"):
             continue
         columns = db.execute("SELECT pk, upper(type), name FROM pragma_table_xinfo(?, 'main')", (name,)).fetchall()

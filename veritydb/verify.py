@@ -27,13 +27,12 @@ from veritydb.replay.registering import prepare
 from veritydb.sealing import Opener
 from veritydb.streams import keyring_of, log_folder, open_log
 from veritydb.translation import translated
-from veritydb.workshop import Progress, asked_once, file_key_of, folder_beside, silent
+from veritydb.workshop import Progress, asked_once, file_key_of, folder_beside, open_to_read, silent
 
 FOLDER_SUFFIX = "-verify-"
 
 _MESSAGES_MAX = 20
 _REPORT_EVERY = 64
-_BUSY_MS = 5_000
 
 
 @dataclass(slots=True, kw_only=True)
@@ -185,9 +184,7 @@ def _verify_file(
 ) -> None:
     path, chain = file.path, result.chain
     file_key = file_key_of(keyring)
-    with contextlib.closing(opening.open_file(str(path), file_key, read_only=True)) as db:
-        db.set_busy_timeout(_BUSY_MS)
-        opening.check_key(db, str(path), keyed=keyring is not None)
+    with open_to_read(path, file_key) as db:
         prepare(db, register)
         # One moment of the file, whatever others write meanwhile. The log is read after it, so it is not behind.
         db.execute("BEGIN")

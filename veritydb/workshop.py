@@ -17,11 +17,17 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TypeAlias
 
+import apsw
+
+from veritydb import opening
 from veritydb.errors import OperationalError
 from veritydb.keys import Key, KeyProvider, Keyring
 
 Progress: TypeAlias = "Callable[[str, int, int], object]"
 """Called with what is being done, how much of it is done, and how much there is."""
+
+
+_BUSY_MS = 5_000
 
 
 def silent(what: str, done: int, total: int) -> None:
@@ -40,6 +46,19 @@ def asked_once(key: Key | None, database: str) -> str | bytes | None:
 def file_key_of(keyring: Keyring | None) -> bytes | None:
     """Return the raw key of the database file; None if it is not encrypted."""
     return None if keyring is None else keyring.current.file_key()
+
+
+@contextlib.contextmanager
+def open_to_read(path: Path, file_key: bytes | None, *, uri: bool = False) -> Generator[apsw.Connection]:
+    """Open a database that is only going to be read. Raises what :func:`veritydb.opening.check_key` raises.
+
+    Not with SQLite's read-only flag: such a connection makes ``-wal`` and ``-shm`` files and cannot take them away. SQLite
+    falls back to reading by itself where it may not write.
+    """
+    with contextlib.closing(opening.open_file(str(path), file_key, create=False, uri=uri)) as db:
+        db.set_busy_timeout(_BUSY_MS)
+        opening.check_key(db, str(path), keyed=file_key is not None)
+        yield db
 
 
 @contextlib.contextmanager

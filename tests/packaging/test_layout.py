@@ -57,7 +57,9 @@ def test_layers_hold() -> None:
 def test_lock_pins_everything_that_is_asked_for() -> None:
     """Each requirement of the project and of its development is pinned, to a version that satisfies it."""
     pins = dict(
-        line.split("==") for line in (ROOT / "requirements-dev.lock").read_text().splitlines() if not line.startswith("#")
+        line.split("==")
+        for line in (ROOT / "requirements-dev.lock").read_text().splitlines()
+        if not line.startswith("#")
     )
     asked = [*PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"]["dev"]]
     for text in [*asked, *PROJECT["build-system"]["requires"]]:

@@ -1,7 +1,7 @@
 """The wheel and the source archive hold the tree: nothing forgotten, nothing more.
 
-``hooks/``, ``replay/`` and ``schemas/`` lie beside the package and become part of it in the wheel, by a mapping that names
-each package. A package that nobody added to it would be missing only at the user's; here it is missing by name.
+``hooks/``, ``replay/`` and ``schemas/`` lie beside the package and become part of it in the wheel, by a mapping that
+names each package. A package that nobody added to it would be missing only at the user's; here it is missing by name.
 """
 
 from __future__ import annotations

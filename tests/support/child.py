@@ -1,11 +1,12 @@
 """What runs inside a process that a test is going to kill: ``python -m tests.support.child SCRIPT ARGUMENT…``.
 
 The script is ordinary application code that says what it does through :func:`attempted` and :func:`acknowledged`. The
-product has no seams for crashes; this module puts a mark at each place of the commit path by wrapping the functions that
-stand there, before the script is run. ``CRASH_AT="point:count"`` makes the mark act when it is met for the count-th time,
-and ``CRASH_BY`` names the signal that it sends to its own process (KILL, if not set).
+product has no seams for crashes; this module puts a mark at each place of the commit path by wrapping the functions
+that stand there, before the script is run. ``CRASH_AT="point:count"`` makes the mark act when it is met for the
+count-th time, and ``CRASH_BY`` names the signal that it sends to its own process (KILL, if not set).
 
 ==================  ====================================================================================
+``sync``            the coming commit is announced; the AppliedIndex is not written
 ``before append``   the transaction is encoded and sealed, the log untouched
 ``torn append``     half of the record's bytes are in the file
 ``written``         all of them are, and the call has not returned to the log
@@ -14,11 +15,13 @@ and ``CRASH_BY`` names the signal that it sends to its own process (KILL, if not
 ``wal``             one page of the transaction, or more, is in the WAL file; the commit is not complete
 ``committed``       SQLite has committed; the application has not been told
 ``checkpoint``      a page of the database file is being written back
+``log call``        the log is about to ask something of the operating system
 ==================  ====================================================================================
 """
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import runpy
 import signal
@@ -29,15 +32,32 @@ from typing import TYPE_CHECKING, Any
 import apsw
 
 from veritydb.log.files import Files
+from veritydb.log.record import PREFIX_SIZE
 from veritydb.log.store import Log
 from veritydb.transaction import Transactions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-POINTS = ("before append", "torn append", "written", "after append", "hook", "wal", "committed", "checkpoint")
+POINTS = (
+    "sync",
+    "before append",
+    "torn append",
+    "written",
+    "after append",
+    "hook",
+    "wal",
+    "committed",
+    "checkpoint",
+    "log call",
+)
 VFS = "crashing"
 """Name of the VFS that a script has to open its database with, to meet the points ``wal`` and ``checkpoint``."""
+CIPHER_VFS = f"multipleciphers-{VFS}"
+"""The name for encrypted databases: SQLite3 Multiple Ciphers puts its own VFS, which encrypts, before ours."""
+
+TIMEOUT = 100.0
+"""Seconds; less than what the parent is willing to wait, so that it gets to read where the child was."""
 
 _left = 0
 _point = ""
@@ -91,7 +111,7 @@ def _tear() -> None:
 
     def pwrite(descriptor: int, data: Any, position: int) -> int:
         # The record itself, not the byte in the lock file that is written before it.
-        if not _appending or len(data) < 64:
+        if not _appending or len(data) < PREFIX_SIZE:
             return inner(descriptor, data, position)
         if _point == "torn append" and _left == 1:
             inner(descriptor, data[: len(data) // 2], position)
@@ -101,6 +121,15 @@ def _tear() -> None:
         return written
 
     Files.pwrite = staticmethod(pwrite)  # type: ignore[method-assign]
+
+
+def _before_call(inner: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(inner)
+    def wrapped(*args: Any) -> Any:
+        mark("log call")
+        return inner(*args)
+
+    return wrapped
 
 
 class CrashingFile(apsw.VFSFile):
@@ -120,13 +149,13 @@ class CrashingFile(apsw.VFSFile):
 
 
 class CrashingVFS(apsw.VFS):
-    """The default VFS, with files that can crash."""
+    """The operating system's VFS, with files that can crash."""
 
     def __init__(self) -> None:
-        super().__init__(VFS, "")
+        super().__init__(VFS, "unix")
 
     def xOpen(self, name: Any, flags: list[int]) -> apsw.VFSFile:
-        return CrashingFile("", name, flags)
+        return CrashingFile("unix", name, flags)
 
 
 def arm(at: str) -> None:
@@ -136,13 +165,17 @@ def arm(at: str) -> None:
     assert _point in POINTS, _point
     _left = int(count or 1)
     _tear()
+    for name in ("open", "pread", "pwrite", "fdatasync", "ftruncate", "rename", "unlink", "mkdir", "listdir", "flock"):
+        setattr(Files, name, staticmethod(_before_call(getattr(Files, name))))
     _around(Log, "append", "before append", "after append")
+    _around(Transactions, "on_sync", "sync", None)
     _around(Transactions, "on_commit", None, "hook")
     _around(Transactions, "finish", None, "committed")
 
 
 def main() -> None:
-    """Run the script."""
+    """Run the script; one that hangs says where, and ends."""
+    faulthandler.dump_traceback_later(TIMEOUT, exit=True)
     crash_at = os.environ.get("CRASH_AT")
     vfs = CrashingVFS()
     if crash_at:

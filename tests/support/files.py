@@ -43,7 +43,7 @@ def keyring(path: Path, key: Any) -> keys.Keyring:
 def opened(path: Path, key: Any = None, register: str | None = None) -> Iterator[apsw.Connection]:
     """Open a database file with nothing of VerityDB around it. A rebuilt file has the key of the file it is of."""
     original = path.with_name(path.name.partition(".rebuilt-")[0])
-    file_key = None if key is None else keyring(original, key).file_key()
+    file_key = None if key is None else keyring(original, key).current.file_key()
     db = opening.open_file(str(path), file_key, create=False)
     try:
         if register is not None:

@@ -67,7 +67,7 @@ class Life:
         self._connections.clear()
 
     def check(self, path: Path) -> None:
-        """Require that ``path`` is sound, its chain whole, and a rebuild from its log equal to it in all that it holds."""
+        """Require that ``path`` is sound, its chain whole, and a rebuild from its log equal to it in all it holds."""
         key, register = self._databases[path]["key"], self._databases[path]["register"]
         target = self.folder / f"{path.name}.rebuilt-{next(self._numbers)}"
         assert files.chain_is_whole(path)

@@ -138,7 +138,21 @@ class FaultyFiles(Files):
         self.calls = 0
         self.failed = 0
         for name in self.CALLS:
-            setattr(self, name, self._wrapped(name, getattr(Files, name), fails, error, half))
+            setattr(self, name, self._wrapped(name, getattr(self, f"_{name}", getattr(Files, name)), fails, error, half))
+
+    # What matters here is which call fails; that the others reach the disk would only take time.
+
+    @staticmethod
+    def _open(path: str, flags: int, mode: int = 0o777) -> int:
+        return os.open(path, flags & ~os.O_DSYNC, mode)
+
+    @staticmethod
+    def _fdatasync(fd: int) -> None:
+        pass
+
+    @staticmethod
+    def _fsync_dir(files: Files, path: str) -> None:
+        pass
 
     def _wrapped(
         self, name: str, call: Callable[..., Any], fails: Callable[[str, int], bool], error: int, half: bool

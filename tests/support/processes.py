@@ -1,7 +1,7 @@
 """Real processes that run real scripts, and are killed.
 
-``tests.support.child`` is what runs in them. Nothing here waits for a length of time: a process ends by itself, at a mark,
-or when it has said that it committed so and so many transactions; the time-outs only end a test that would hang.
+``tests.support.child`` is what runs in them. Nothing here waits for a length of time: a process ends by itself, at a
+mark, or when it has said that it committed so many transactions; the time-outs only end a test that would hang.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -48,15 +49,16 @@ class Child:
         environment["PYTHONPATH"] = str(ROOT)
         if crash_at is not None:
             environment |= {"CRASH_AT": crash_at, "CRASH_BY": crash_by}
-        self._errors = script.with_name(f"{script.name}.{os.urandom(4).hex()}.stderr")
-        with self._errors.open("wb") as errors:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.child", str(script), *map(str, arguments)],
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                cwd=script.parent,
-                env=environment,
-            )
+        self._errors = tempfile.TemporaryFile()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.child", str(script), *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            cwd=script.parent,
+            env=environment,
+            bufsize=0,  # communicate() would not see what readline() has read ahead.
+        )
         self._said: list[str] = []
 
     def __enter__(self) -> Self:
@@ -68,8 +70,9 @@ class Child:
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait(TIMEOUT)
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        for stream in (self._process.stdin, self._process.stdout, self._errors):
+            if stream is not None:
+                stream.close()
 
     def line(self) -> str:
         """Wait for the next line that the script says; empty at its end."""
@@ -80,9 +83,18 @@ class Child:
 
     def until(self, text: str) -> None:
         """Wait for a line; fails if the script ends before it says it."""
-        while (line := self.line()) != text:
-            assert self._said[-1], f"ended without saying {text!r}: {self._errors.read_text()}"
-            del line
+        while self.line() != text:
+            assert self._said[-1], f"ended without saying {text!r}: {self.errors()}"
+
+    def tell(self, text: str) -> None:
+        """Write a line to its standard input."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{text}\n".encode())
+
+    def errors(self) -> str:
+        """Return what it has written to standard error."""
+        self._errors.seek(0)
+        return self._errors.read().decode(errors="replace")
 
     def signal(self, number: int = signal.SIGKILL) -> None:
         """Send a signal."""
@@ -94,14 +106,12 @@ class Child:
         said = "".join(self._said) + out.decode()
         # A process that is killed may leave half a line; half a line says nothing.
         lines = [line.split() for line in said[: said.rfind("\n") + 1].splitlines()]
-        errors = self._errors.read_text()
-        self._errors.unlink()
         return Ended(
             self._process.returncode,
             [int(words[1]) for words in lines if words[:1] == ["attempted"]],
             [int(words[1]) for words in lines if words[:1] == ["acknowledged"]],
             said,
-            errors,
+            self.errors(),
         )
 
 

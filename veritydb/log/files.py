@@ -6,6 +6,7 @@ those that it wants to fail, to count, or to delay.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from typing import Any
@@ -45,8 +46,5 @@ class Files:
         """Write all of it, or raise: less than asked for is a failure like any other."""
         written = self.pwrite(fd, data, position)
         if written != len(data):
-            raise OSError(_SHORT, f"{written} of {len(data)} bytes were written")
-
-
-# No space left is what the kernel would say to the next write after a short one.
-_SHORT = 28
+            # What the kernel would say to the next write.
+            raise OSError(errno.ENOSPC, f"No space left on device: {written} of {len(data)} bytes were written")

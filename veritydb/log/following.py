@@ -90,8 +90,8 @@ class Following:
             segment = self._open(number)
             header = self._header(segment)
             self._adopt(segment, Head(header.first_offset, header.prev_hash, 0, 0, number, FIRST), header.stream)
-            # One without records does not tell the time of the last one: the segment before it does.
-            if segment.read(FIRST, 8).strip(b"\0") or number - 1 not in numbers:
+            # One without a good record does not tell the time of the last one: the segment before it does.
+            if number - 1 not in numbers or segment.record(FIRST) is not None:
                 return
             number -= 1
 
@@ -186,9 +186,7 @@ class Following:
         try:
             try:
                 after = enter(head, header, self.stream)
-                if mark is not None and mark != End(number, head.hash):
-                    raise Malformed("the mark at the segment's end is damaged")
-                if mark is None:
+                if mark != End(number, head.hash):
                     self._mend_mark(segment, why)
             except Malformed as bad:
                 raise self._damaged(bad.why) from None
@@ -199,7 +197,10 @@ class Following:
         return True
 
     def _mend_mark(self, segment: Segment, why: str | None) -> None:
-        """Write the mark that leads to the next segment: whoever began that one died before the mark was whole."""
+        """Write the mark that leads to the next segment: whoever began that one died before the mark was whole.
+
+        That the next segment continues this one has been seen, so no record can have stood here.
+        """
         head = self.head
         end, _ = segment.remainder(head.position, self.stream, head.next_offset)
         if end > head.position + PREFIX_SIZE:  # More than a torn mark can be.
@@ -222,9 +223,10 @@ class Following:
         self.torn = Torn(head.segment, head.position, end - head.position, why)
 
     def _settle(self, before_last: Head | None) -> None:
-        """Make the last record durable by writing its bytes again: who wrote it died or failed before it was.
+        """Make the end of the log durable as we found it: who wrote last died or failed before it was.
 
-        An fsync would not do: after a failed one the kernel may take the pages for clean.
+        The last record is written again, because an fsync would not do: after a failed one the kernel may take the
+        pages for clean. Zeros behind it keep a record from coming back whose removal did not reach the disk.
         """
         head = self.head
         if before_last is not None:
@@ -236,6 +238,7 @@ class Following:
                 self._files.write(self._fd, data, position)
                 position += len(data)
             self.head = head
+        self._files.write(self._fd, bytes(RESERVE), head.position)
         self._lock.clear()
 
     def _damaged(self, why: str) -> LogDamaged:

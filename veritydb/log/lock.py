@@ -82,9 +82,12 @@ class FolderLock:
             raise
 
     def release(self) -> None:
-        """Let others in. Does nothing if the lock is not held."""
+        """Let others in. Does nothing if the lock is not held, and never fails: what was done under it stands."""
         if self.fd >= 0:
-            self._flock(self.fd, fcntl.LOCK_UN)
+            try:
+                self._flock(self.fd, fcntl.LOCK_UN)
+            except OSError:
+                self.close()  # That gives the lock up for certain, and this handle with it.
         self.held = False
 
     def marked(self) -> bool:

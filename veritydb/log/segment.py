@@ -129,16 +129,17 @@ class StoredRecord:
             return
 
         start = self.place.position + FRAME_SIZE
-        segment = Segment(self._files, self._path, self.place.segment)
         try:
-            for nonce, position, length in segment.walk_parts(start, header):
-                yield nonce, segment.read_exactly(position, length)
+            segment = Segment(self._files, self._path, self.place.segment)
+            try:
+                for nonce, position, length in segment.walk_parts(start, header):
+                    yield nonce, segment.read_exactly(position, length)
+            finally:
+                segment.close()
         except Malformed as bad:
             raise damaged(self.place.segment, self.place.position, header.first_offset, bad.why) from None
         except OSError as error:
             raise unreadable(error) from error
-        finally:
-            segment.close()
 
 
 Frame: TypeAlias = "StoredRecord | End | None"

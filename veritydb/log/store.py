@@ -257,7 +257,7 @@ class Log(Following):
         try:
             self._pwrite(self._lock.fd, SET, 0)
             if self._pwrite(self._fd, frame, position) != len(frame):
-                raise OSError(errno.ENOSPC, "the record was not written whole")
+                raise OSError(errno.ENOSPC, "No space left on device: the record was not written whole")
         except OSError as error:
             self._give_up(error, position)
         self._advance(Head(offset + count, digest, stamp, generation, head.segment, end))

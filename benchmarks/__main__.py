@@ -1,0 +1,47 @@
+"""``python -m benchmarks [--rounds N] [NAME …]``: measure, print, and exit with 1 if a floor does not hold."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import bulk, commits, opens, reads, rebuilds
+from benchmarks.measuring import fsync_probe, workplace
+
+ALL = {"commits": commits, "bulk": bulk, "reads": reads, "rebuilds": rebuilds, "opens": opens}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(ALL)} (all)")
+    parser.add_argument("--rounds", type=int, default=5, help="turns each side takes (5)")
+    arguments = parser.parse_args()
+    unknown = set(arguments.names) - set(ALL)
+    if unknown:
+        parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
+    table = Table("work", "VerityDB", "peer", "measured", "floor", "")
+    missed = 0
+    for name in arguments.names or ALL:
+        with workplace() as folder:
+            probe = fsync_probe(folder)
+            for measured in ALL[name].measure(folder, arguments.rounds):
+                sign = "<=" if measured.at_most else ">="
+                table.add_row(
+                    measured.name,
+                    measured.ours,
+                    measured.peer,
+                    f"{measured.value:.2f}{measured.unit}",
+                    f"{sign} {measured.floor:g}",
+                    "ok" if measured.holds else "MISSED",
+                )
+                missed += not measured.holds
+            table.add_row("  fsync probe", f"{probe:.2f} ms", "", "", "", end_section=True)
+    Console().print(table)
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""Turns, medians, and the table they are printed as."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+KEY = bytes(range(32))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """One line of the table."""
+
+    name: str
+    ours: str
+    peer: str
+    value: float
+    floor: float
+    at_most: bool = False
+    """The floor is a ceiling."""
+    unit: str = "x"
+
+    @property
+    def holds(self) -> bool:
+        """Whether the floor holds."""
+        return self.value <= self.floor if self.at_most else self.value >= self.floor
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Return how long ``work`` took."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def turns(rounds: int, ours: Callable[[], object], peer: Callable[[], object]) -> tuple[float, float, float]:
+    """Let both take turns. Returns the medians of our seconds, of the peer's, and of peer/ours."""
+    mine: list[float] = []
+    theirs: list[float] = []
+    for number in range(rounds):
+        pair = [(ours, mine), (peer, theirs)]
+        for work, times in pair if number % 2 else reversed(pair):
+            times.append(seconds(work))
+    ratios = [their / my for my, their in zip(mine, theirs, strict=True)]
+    return statistics.median(mine), statistics.median(theirs), statistics.median(ratios)
+
+
+def fsync_probe(folder: Path, count: int = 200) -> float:
+    """Return the median milliseconds of writing 700 bytes into zero-filled space and making them durable."""
+    path = folder / "probe"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+    try:
+        os.pwrite(descriptor, bytes(1 << 20), 0)
+        os.fsync(descriptor)
+        times: list[float] = []
+        for number in range(count):
+            started = time.perf_counter()
+            os.pwrite(descriptor, b"x" * 700, number * 704)
+            os.fdatasync(descriptor)
+            times.append(time.perf_counter() - started)
+    finally:
+        os.close(descriptor)
+        path.unlink()
+    return statistics.median(times) * 1000
+
+
+@contextmanager
+def workplace() -> Iterator[Path]:
+    """Give a folder on the disk that ``TMPDIR`` names (a disk in memory would make fsync free)."""
+    with tempfile.TemporaryDirectory(prefix="veritydb-bench-") as folder:
+        yield Path(folder)

@@ -1,0 +1,157 @@
+"""VerityDB: SQLite for records that must be provable.
+
+``import veritydb as sqlite3`` is all that a program changes. Every row it changes is then in a durable, hash-chained
+event log before it commits, and the database file can be rebuilt from that log, as it is or as it was::
+
+    db = veritydb.connect("clinic.db", key="correct horse", actor="dr.lee")
+    with db, db.reason("first visit"):
+        db.execute("INSERT INTO patients (name) VALUES (?)", ("Jane Smith",))
+    print(db.last_offset)
+
+The map, from the outside in::
+
+    connection, cursor, blob, row     the DB-API, over a session
+    session, transaction, planner     what a statement may do, and how it is seen through
+    hooks                             what SQLite changed, as events
+    records, log                      the durable, hash-chained log
+    replay                            events into a database again
+
+All names of :mod:`sqlite3` are here, up to Python 3.13's, whatever Python runs.
+"""
+
+from __future__ import annotations
+
+from veritydb import constants, dbapi2
+from veritydb.adaptation import PrepareProtocol, adapt, adapters, converters, register_adapter, register_converter
+from veritydb.blob import Blob
+from veritydb.connection import Connection, connect
+from veritydb.constants import *  # noqa: F403  some 170 names, written out in constants.__all__
+from veritydb.cursor import Cursor
+from veritydb.dbapi2 import (
+    Binary,
+    Date,
+    DateFromTicks,
+    Time,
+    TimeFromTicks,
+    Timestamp,
+    TimestampFromTicks,
+    apilevel,
+    complete_statement,
+    enable_shared_cache,
+    paramstyle,
+    sqlite_version,
+    sqlite_version_info,
+    threadsafety,
+    version,
+    version_info,
+)
+from veritydb.errors import (
+    CaptureError,
+    ConfigurationError,
+    DatabaseError,
+    DataError,
+    Error,
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    KeyMissing,
+    KeyProblem,
+    LogDamaged,
+    LogMismatch,
+    LogMissing,
+    LogProblem,
+    LogUnavailable,
+    MissingFunction,
+    NotAdopted,
+    NotEncrypted,
+    NotSupportedError,
+    OperationalError,
+    OutcomeUnknown,
+    ProgrammingError,
+    ReplayMismatch,
+    StaleSnapshot,
+    StatementRefused,
+    TransactionTooLarge,
+    Warning,
+    WrongKey,
+)
+from veritydb.functions import enable_callback_tracebacks
+from veritydb.installing import install
+from veritydb.keys import EnvKeyProvider, FileKeyProvider, KeyProvider
+from veritydb.row import Row
+from veritydb.version import VERSION as __version__
+
+__all__ = [
+    "Binary",
+    "Blob",
+    "CaptureError",
+    "ConfigurationError",
+    "Connection",
+    "Cursor",
+    "DataError",
+    "DatabaseError",
+    "Date",
+    "DateFromTicks",
+    "EnvKeyProvider",
+    "Error",
+    "FileKeyProvider",
+    "IntegrityError",
+    "InterfaceError",
+    "InternalError",
+    "KeyMissing",
+    "KeyProblem",
+    "KeyProvider",
+    "LogDamaged",
+    "LogMismatch",
+    "LogMissing",
+    "LogProblem",
+    "LogUnavailable",
+    "MissingFunction",
+    "NotAdopted",
+    "NotEncrypted",
+    "NotSupportedError",
+    "OperationalError",
+    "OutcomeUnknown",
+    "PrepareProtocol",
+    "ProgrammingError",
+    "ReplayMismatch",
+    "Row",
+    "StaleSnapshot",
+    "StatementRefused",
+    "Time",
+    "TimeFromTicks",
+    "Timestamp",
+    "TimestampFromTicks",
+    "TransactionTooLarge",
+    "Warning",
+    "WrongKey",
+    "__version__",
+    "adapt",
+    "adapters",
+    "apilevel",
+    "complete_statement",
+    "connect",
+    "converters",
+    "dbapi2",
+    "enable_callback_tracebacks",
+    "enable_shared_cache",
+    "install",
+    "paramstyle",
+    "register_adapter",
+    "register_converter",
+    "sqlite_version",
+    "sqlite_version_info",
+    "threadsafety",
+    "version",
+    "version_info",
+]
+__all__ += constants.__all__
+
+
+def __getattr__(name: str) -> object:
+    if name == "OptimizedUnicode":  # Deprecated since Python 3.10, and gone since 3.12.
+        from warnings import warn
+
+        warn("OptimizedUnicode is deprecated, use str instead", DeprecationWarning, stacklevel=2)
+        return str
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

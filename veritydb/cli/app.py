@@ -1,0 +1,83 @@
+"""The commands put together, and the one border where errors become messages and exit codes.
+
+A command returns, or raises what the library raises. Here an expected error becomes one line on the error stream (and,
+with ``--json``, an object) and the exit code of its kind; only a fault of VerityDB itself shows a traceback.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+import sqlite3
+import sys
+from typing import Annotated, NoReturn
+
+import apsw
+import typer
+
+from veritydb.cli import adopt_command, export_command, info, keys_command, log_command, replay_command, verify_command
+from veritydb.cli.exits import Exit, exit_of
+from veritydb.cli.output import printable
+from veritydb.errors import LogDamaged
+from veritydb.version import VERSION
+
+app = typer.Typer(
+    name="veritydb",
+    help="SQLite for records that must be provable: look into a database's log, verify it, rebuild from it.",
+    epilog=(
+        "The key of an encrypted database comes from VERITYDB_KEY, from --key-file, or from a prompt.\n\n"
+        "Exit codes: 0 good, 1 a problem was found, 2 usage, 3 key, 4 damaged log, 5 not adopted, 6 busy."
+    ),
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _command in (info, log_command, verify_command, replay_command, adopt_command, export_command):
+    _command.register(app)
+app.add_typer(keys_command.app, name="keys")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"veritydb {VERSION} (SQLite {apsw.sqlite_lib_version()})")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None: ...
+
+
+def main() -> NoReturn:
+    """Run the command line and exit."""
+    # A reader that closes the pipe early (head) ends us as it ends every other program. Work that must not stop
+    # half-way writes nothing to a pipe before it is done.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # A locale that lacks a character is no reason to fail.
+    try:
+        app(prog_name="veritydb")
+    except (sqlite3.Error, sqlite3.Warning) as error:
+        _complain(error)
+        sys.exit(exit_of(error))
+    except OSError as error:
+        _complain(error)
+        sys.exit(Exit.PROBLEM)
+    sys.exit(Exit.OK)
+
+
+def _complain(error: Exception) -> None:
+    message = printable(str(error))
+    if "--json" not in sys.argv:
+        sys.stderr.write(f"veritydb: {message}\n")
+        return
+    facts: dict[str, object] = {"error": type(error).__name__, "message": message}
+    if isinstance(error, LogDamaged):
+        facts |= {"segment": error.segment, "position": error.position, "offset": error.offset}
+    sys.stderr.write(json.dumps(facts) + "\n")
