@@ -32,9 +32,11 @@ BYTES_MAX = 1 << 20
 _ROW_BYTES = 24
 """What a row costs in a record beside its values, about."""
 _VALUE_BYTES = 9
-_STEP_MIN = 16
+_STEP_FIRST = 4
 _STEP_MAX = 2_048
-"""Rows between two looks at the size."""
+"""Rows of a run between two looks at the size; a step is at most twice the one before."""
+_RUNS_STEP = 16
+"""Entries between two looks at the size."""
 _SAMPLE = 16
 """Rows looked at to estimate the size of a step."""
 
@@ -107,6 +109,7 @@ class ChangeBuffer:
         "_bytes_max",
         "_entries",
         "_holes",
+        "_measured",
         "_overflow",
         "_parts",
         "_rows_max",
@@ -138,7 +141,7 @@ class ChangeBuffer:
         """Table of the current run; None if the next row begins one."""
         self.code = 0
         self.rowids: list[int] = []
-        self.check_at = _STEP_MIN
+        self.check_at = _STEP_FIRST
         """Length of the current run at which :meth:`look` is due."""
 
         self._entries: list[Run | Event] = []
@@ -150,9 +153,11 @@ class ChangeBuffer:
         self._rows_max = rows_max
         self._bytes_max = bytes_max
         self._bytes = 0
+        self._measured = 0
+        """Entries whose size is in ``_bytes``, and"""
         self._seen = 0
-        """Rows of the current run whose size is in ``_bytes``."""
-        self._runs_check_at = _STEP_MIN
+        """how many rows of the next one."""
+        self._runs_check_at = _RUNS_STEP
         self.spilled_tables: set[str] = set()
         """Tables of which rows have gone to the overflow in this transaction, even if they were rolled back since."""
         self.spilled_schema = False
@@ -185,7 +190,7 @@ class ChangeBuffer:
     def begin_run(self, table: Table, code: int) -> Run:
         """Begin a run; the hook appends to its lists through ``add_rowid`` and the others."""
         if self._overflow is not None and len(self._entries) >= self._runs_check_at:
-            self._runs_check_at += _STEP_MIN
+            self._runs_check_at += _RUNS_STEP
             self.look()
         run = Run(table, code)
         self._entries.append(run)
@@ -196,15 +201,12 @@ class ChangeBuffer:
         self.add_before = run.before.append
         self.add_after = run.after.append
         self.name = table.name
-        self._seen = 0
-        self.check_at = _STEP_MIN
+        self.check_at = _STEP_FIRST
         return run
 
     def end_run(self) -> None:
         """Let the next row begin a run."""
-        if self.name is not None:
-            self._measure()
-            self.name = None
+        self.name = None
 
     def look(self) -> None:
         """Estimate the size, spill if it is too much, and say when to look again."""
@@ -218,23 +220,20 @@ class ChangeBuffer:
             self.spill()
             return
         room = (self._bytes_max - self._bytes) * step // max(self._bytes - before, 1)
-        self.check_at = len(self.rowids) + min(max(room // 2, _STEP_MIN), 2 * step, _STEP_MAX)
+        self.check_at = len(self.rowids) + min(max(room, 1), 2 * step, _STEP_MAX)
 
     def _measure(self) -> None:
-        """Bring ``_bytes`` up to date with the current run, from a sample of its new rows."""
-        if self.name is None:
-            return
-        run = cast(Run, self._entries[-1])
-        count = len(run.rowids) - self._seen
-        if count <= 0:
-            return
-        stride = max(count // _SAMPLE, 1)
-        for images in (run.before, run.after):
-            sample = images[self._seen :: stride]
-            if sample:
-                self._bytes += sum(map(_image_bytes, sample)) * count // len(sample)
-        self._bytes += _ROW_BYTES * count
-        self._seen = len(run.rowids)
+        """Bring ``_bytes`` up to date, from samples of the rows that came since the last time."""
+        entries = self._entries
+        for entry in entries[self._measured :]:
+            if type(entry) is Run:
+                self._bytes += _run_bytes(entry, self._seen)
+            self._seen = 0
+        if entries:
+            # The last may grow, or have been an event, whose size was added when it was.
+            self._measured = len(entries) - 1
+            last = entries[-1]
+            self._seen = len(last.rowids) if type(last) is Run else 0
 
     # ---- what the session and the witness do
 
@@ -242,11 +241,7 @@ class ChangeBuffer:
         """Append an event that no hook reports."""
         self.end_run()
         self._entries.append(event)
-        if isinstance(event, Rows):
-            for images in (event.before, event.after):
-                self._bytes += sum(map(_image_bytes, images or ()))
-        else:
-            self._bytes += 2 * _ROW_BYTES
+        self._bytes += _event_bytes(event)
         if self._overflow is not None and self._bytes >= self._bytes_max:
             self.spill()
 
@@ -282,9 +277,8 @@ class ChangeBuffer:
         self.name = None
         self.rowids = []
         self._entries = []
-        self._bytes = 0
-        self._seen = 0
-        self._runs_check_at = _STEP_MIN
+        self._bytes = self._measured = self._seen = 0
+        self._runs_check_at = _RUNS_STEP
         if self._parts:
             self._parts.clear()
             self._holes.clear()
@@ -371,9 +365,8 @@ class ChangeBuffer:
         self._parts.append(end)
         self._holes.append(tuple(holes))
         self._entries = []
-        self._bytes = 0
-        self._seen = 0
-        self._runs_check_at = _STEP_MIN
+        self._bytes = self._measured = self._seen = 0
+        self._runs_check_at = _RUNS_STEP
         self.rowids = []
 
     def _unspill(self, count: int) -> None:
@@ -389,14 +382,11 @@ class ChangeBuffer:
 
     def _recount(self) -> None:
         """Estimate the size anew after entries went."""
-        self._bytes = 0
+        self._bytes = self._measured = self._seen = 0
         for entry in self._entries:
-            for images in (entry.before, entry.after) if isinstance(entry, (Run, Rows)) else ():
-                if images:
-                    sample = images[:: max(len(images) // _SAMPLE, 1)]
-                    self._bytes += (sum(map(_image_bytes, sample)) + _ROW_BYTES) * len(images) // len(sample)
-        self._runs_check_at = len(self._entries) + _STEP_MIN
-        self._seen = 0
+            if type(entry) is not Run:
+                self._bytes += _event_bytes(cast(Event, entry))
+        self._runs_check_at = len(self._entries) + _RUNS_STEP
 
 
 def _entry(event: Event) -> Run | Event:
@@ -413,8 +403,25 @@ def _entry(event: Event) -> Run | Event:
     return run
 
 
+def _run_bytes(run: Run, start: int) -> int:
+    """Return about how many bytes the rows of ``run`` from ``start`` on take in a record."""
+    count = len(run.rowids) - start
+    size = _ROW_BYTES * count
+    if count > 0:
+        stride = max(count // _SAMPLE, 1)
+        for images in (run.before, run.after):
+            if sample := images[start::stride]:
+                size += sum(map(_image_bytes, sample)) * count // len(sample)
+    return size
+
+
+def _event_bytes(event: Event) -> int:
+    if not isinstance(event, Rows):
+        return 2 * _ROW_BYTES
+    return _ROW_BYTES * len(event) + sum(map(_image_bytes, (*(event.before or ()), *(event.after or ()))))
+
+
 def _image_bytes(image: Image) -> int:
-    """Return about how many bytes an image takes in a record."""
     return sum([len(value) if isinstance(value, str | bytes) else _VALUE_BYTES for value in image])
 
 

@@ -108,6 +108,10 @@ class Capture:
         self._statistics = Statistics(self, self._late)
 
         self._enabled = True
+        self._schema_changed = False
+        """Whether this transaction has changed the schema."""
+        self._schema_stale = False
+        """Whether a savepoint has taken that back."""
         self._announced = False
         """Whether there was something to log when the client was told of the commit."""
         self._inside = False
@@ -219,9 +223,11 @@ class Capture:
             self._quiet.internal -= 1
 
     def statement_mark(self) -> StatementMark:
-        """Return where the statement that follows begins, after a tail has joined that is due."""
+        """Return where the statement that follows begins. A tail that is due joins, a schema taken back is read."""
         if self.tail_due:
             self.join_tail()
+        if self._schema_stale:
+            self._read_schema()
         return StatementMark(self.buffer.mark(), self._depth)
 
     def unwind(self, mark: StatementMark, error: BaseException) -> None:
@@ -267,13 +273,8 @@ class Capture:
 
     def schema_changed(self) -> None:
         """Read the schema, which has changed inside this transaction."""
-        self.buffer.end_run()
-        self._quiet.internal += 1
-        try:
-            self.catalog.read(self._cursor)
-        finally:
-            self._quiet.internal -= 1
-        self.catalog.invalidate()
+        self._schema_changed = True
+        self._read_schema()
 
     def refresh_statistics(self) -> None:
         """Log the content of the tables ``sqlite_stat*`` at the commit: ANALYZE, DROP INDEX, DROP TABLE change them."""
@@ -430,6 +431,7 @@ class Capture:
         try:
             self.buffer.truncate(self._marks.get(level, (0, -1)))
             self._depth = level + 1
+            self._schema_stale = self._schema_changed
         except BaseException as error:
             self._poison(error)
             raise
@@ -444,6 +446,8 @@ class Capture:
             return
         self._quiet.internal += 1
         try:
+            if self._schema_stale:
+                self._read_schema()
             self._late.settle()
             if self.catalog.has_sequence:
                 self._sequences.settle(self._cursor)
@@ -487,6 +491,16 @@ class Capture:
 
     # ---- inside
 
+    def _read_schema(self) -> None:
+        self.buffer.end_run()
+        self._schema_stale = False
+        self._quiet.internal += 1
+        try:
+            self.catalog.read(self._cursor)
+        finally:
+            self._quiet.internal -= 1
+        self.catalog.invalidate()
+
     def _poison(self, error: BaseException) -> None:
         if self.poison is None:
             self.poison = error
@@ -494,7 +508,7 @@ class Capture:
     def _reset(self) -> None:
         """Forget the transaction, but for what is in the buffer and why it was refused."""
         self.joined = self._inside = self._announced = False
-        self.tail_due = False
+        self.tail_due = self._schema_changed = self._schema_stale = False
         self._marks.clear()
         self._depth = 0
         self._tail_count = 0

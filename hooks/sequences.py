@@ -75,8 +75,10 @@ class Sequences:
                 expected = max(expected if type(expected) is int else 0, highest[name])
             if name in forced or type(value) is not type(expected) or value != expected:
                 add(Sequence(name, value))
+        tables = self._host.catalog.tables
         for name in {*was, *highest, *forced}:
-            if name not in now and (name in was or self._host.catalog.find(name).autoincrement):
+            # A table that is gone, or has another name now, took its row along; replaying that does the same.
+            if name not in now and (name in was or ((table := tables.get(name)) is not None and table.autoincrement)):
                 add(Sequence(name, None, gone=True))
 
     def _log_content(self, state: State) -> None:

@@ -6,9 +6,6 @@ AppliedIndex and rows change together (DESIGN.md, invariants 2 and 4), with capt
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import apsw
 
 from veritydb import applied
@@ -16,7 +13,7 @@ from veritydb.applied import AppliedIndex
 from veritydb.log import Place
 from veritydb.records import Reader, Transaction
 from veritydb.replay.applier import Applier
-from veritydb.replay.registering import Registrar
+from veritydb.replay.registering import Register, prepare
 
 
 def redo(
@@ -24,14 +21,13 @@ def redo(
     reader: Reader,
     index: AppliedIndex,
     *,
-    register: Callable[[Any], object] | None = None,
+    register: Register = None,
 ) -> AppliedIndex:
     """Apply all transactions from ``index`` on and write the new AppliedIndex; the caller begins and commits.
 
     Raises ReplayMismatch, MissingFunction, and what reading the log or SQLite raises; the caller then rolls back.
     """
-    if register is not None:
-        register(Registrar(db))
+    prepare(db, register)
     place = Place(index.segment, index.position) if index.next_offset else None
     with Applier(db) as applier:
         for transaction in reader.transactions(index.next_offset, place=place):

@@ -16,7 +16,6 @@ from typing import Any, TypeAlias
 
 import apsw
 
-from veritydb import functions
 from veritydb.errors import ConfigurationError
 
 Register: TypeAlias = "str | Callable[[Any], object] | None"
@@ -34,22 +33,25 @@ class Registrar:
         self, name: str, narg: int, func: Callable[..., Any] | None, *, deterministic: bool = False
     ) -> None:
         """Register a function for SQL; indexes and generated columns take only deterministic ones."""
-        call = None if func is None else functions.scalar(func)
-        self.apsw_connection.create_scalar_function(name, call, narg, deterministic=deterministic)
-
-    def create_aggregate(self, name: str, n_arg: int, aggregate_class: Callable[[], Any] | None) -> None:
-        """Register an aggregate function."""
-        factory: Any = None if aggregate_class is None else functions.aggregate(aggregate_class)
-        self.apsw_connection.create_aggregate_function(name, factory, n_arg)
-
-    def create_window_function(self, name: str, num_params: int, aggregate_class: Callable[[], Any] | None) -> None:
-        """Register an aggregate window function."""
-        factory: Any = None if aggregate_class is None else functions.window(aggregate_class)
-        self.apsw_connection.create_window_function(name, factory, num_params)
+        self.apsw_connection.create_scalar_function(name, func, narg, deterministic=deterministic)
 
     def create_collation(self, name: str, callable: Callable[[str, str], int] | None) -> None:  # noqa: A002
         """Register a collation."""
-        self.apsw_connection.create_collation(name, None if callable is None else functions.collation(callable))
+        self.apsw_connection.create_collation(name, callable)
+
+    def create_aggregate(self, name: str, n_arg: int, aggregate_class: Callable[[], Any] | None) -> None:
+        """Take an aggregate and leave it: nothing that is stored can depend on one."""
+
+    def create_window_function(self, name: str, num_params: int, aggregate_class: Callable[[], Any] | None) -> None:
+        """Take a window function and leave it, for the same reason."""
+
+    def enable_load_extension(self, enable: bool) -> None:
+        """Allow or forbid :meth:`load_extension`."""
+        self.apsw_connection.enable_load_extension(enable)
+
+    def load_extension(self, name: str, *, entrypoint: str | None = None) -> None:
+        """Load an extension that has functions, collations or modules of the schema."""
+        self.apsw_connection.load_extension(name, entrypoint)
 
 
 def load(register: Register) -> Callable[[Any], object] | None:

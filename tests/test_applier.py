@@ -452,6 +452,7 @@ def test_virtual_tables_work_on_their_restored_shadows(create: str, live: Record
     if "content=''" not in create:
         live.run(f"DELETE FROM f WHERE {'id' if 'rtree' in create else 'rowid'} = 1")
     live.schema('ALTER TABLE f RENAME TO "the index"')
+    other.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
     replay(other, live.events)
     assert differences(live.db, other) == []
     search = (
@@ -516,6 +517,15 @@ def test_statistics_come_back_and_go(live: Recorder, other: apsw.Connection) -> 
     live.events.clear()
     live.schema("DROP TABLE sqlite_stat1")
     check(live, other)
+
+
+def test_statistics_tables_that_only_analyze_made_can_be_dropped(live: Recorder, other: apsw.Connection) -> None:
+    live.db.execute("CREATE TABLE t(a); ANALYZE")
+    live.events.append(Schema("CREATE TABLE t(a)", False, True, b""))
+    live.schema("DROP TABLE sqlite_stat4")
+    check(live, other)
+    names = "SELECT name FROM sqlite_schema ORDER BY name"
+    assert other.execute(names).fetchall() == live.db.execute(names).fetchall()
 
 
 def test_settings_and_blob_writes_are_carried_out(live: Recorder, other: apsw.Connection) -> None:

@@ -165,8 +165,16 @@ def test_only_integers_of_the_named_columns_are_mended() -> None:
 
 @pytest.mark.parametrize(
     ("declared", "real"),
-    [("REAL", True), ("double precision", True), ("FLOAT(8)", True), ("POINT", False), ("CHARREAL", False), ("", False), ("NUMERIC", False)],
-)  # fmt: skip
+    [
+        ("REAL", True),
+        ("double precision", True),
+        ("FLOAT(8)", True),
+        ("POINT", False),
+        ("CHARREAL", False),
+        ("", False),
+        ("NUMERIC", False),
+    ],
+)
 def test_real_affinity_follows_the_rules_in_their_order(declared: str, real: bool) -> None:
     assert has_real_affinity(declared) is real
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -125,10 +126,18 @@ def test_a_rowid_after_counts_for_an_update_alone(op: Op) -> None:
     """The hook tells two rowids for each change."""
     image = (1,)
     arguments = (None, image) if op is Op.INSERT else (image, None)
-    (back,) = decode_part(encode_single(ID, "", "", op, "t", 7, 99, *arguments))[0].events
+    data = encode_single(ID, "", "", op, "t", 7, 99, *arguments)
+    assert data == encode_single(ID, "", "", op, "t", 7, None, *arguments)
+    (back,) = decode_part(data)[0].events
     assert isinstance(back, Rows)
     assert back.rowids == [7]
     assert back.rowids_after is None
+
+
+def test_a_rowid_after_that_is_the_same_comes_back_too() -> None:
+    """The row form cannot say it, so it takes the other one."""
+    pieces = [piece(Rows("t", Op.UPDATE, [7], [7], [(1,)], [(2,)]))]
+    assert decode_part(encode_part(pieces)) == pieces
 
 
 def test_one_row_without_net_is_stored_as_a_row() -> None:
@@ -415,31 +424,37 @@ def test_an_error_keeps_no_reader() -> None:
     assert seen > 3
 
 
-def test_the_short_way_takes_only_its_own_layout() -> None:
-    data = pack_single(ID, "ada", "because", 2, "patients", 1, 2, ONE, ONE)
+@pytest.mark.parametrize("rowid", [1, None])
+def test_the_short_way_takes_only_its_own_layout(rowid: int | None) -> None:
+    data = pack_single(ID, "ada", "because", 2, "patients", rowid, 2, ONE, ONE)
     assert unpack_single(data) is not None
-    for bit in range(8 * 8, len(data) * 8):
-        changed = bytearray(data)
-        changed[bit // 8] ^= 1 << bit % 8
-        short = unpack_single(bytes(changed)) if _decodable(bytes(changed)) else None
-        if short is not None:
-            # What the short way accepts, Cap'n Proto reads, and reads the same.
-            with record.Part.from_bytes(bytes(changed)) as part:
-                transaction = part.transactions[0]
-                row = transaction.events[0].row
-                identity = transaction.idHigh.to_bytes(8, "little") + transaction.idLow.to_bytes(8, "little")
-                assert short == (
-                    identity,
-                    transaction.actor,
-                    transaction.reason,
-                    row.op,
-                    row.table,
-                    row.rowid if row.hasRowid else None,
-                    row.rowidAfter,
-                    row.before,
-                    row.after,
-                )
-                assert not transaction.continues
+    longer = data[:4] + struct.pack("<I", len(data) // 8) + data[8:] + bytes(8)
+    for changed in (data + bytes(8), longer, data[:-8], data[:100], b""):
+        assert unpack_single(changed) is None
+    for bit in range(len(data) * 8):
+        changed_bytes = bytearray(data)
+        changed_bytes[bit // 8] ^= 1 << bit % 8
+        changed = bytes(changed_bytes)
+        short = unpack_single(changed) if _decodable(changed) else None
+        if short is None:
+            continue
+        # What the short way accepts, Cap'n Proto reads, and reads the same.
+        with record.Part.from_bytes(changed) as part:
+            transaction = part.transactions[0]
+            row = transaction.events[0].row
+            identity = transaction.idHigh.to_bytes(8, "little") + transaction.idLow.to_bytes(8, "little")
+            assert short == (
+                identity,
+                transaction.actor,
+                transaction.reason,
+                row.op,
+                row.table,
+                row.rowid if row.hasRowid else None,
+                row.rowidAfter,
+                row.before,
+                row.after,
+            )
+            assert not transaction.continues
 
 
 def _decodable(data: bytes) -> bool:

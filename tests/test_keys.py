@@ -66,7 +66,7 @@ def test_one_passphrase_typed_in_two_forms_of_unicode_is_one() -> None:
         ("hex:", "64 hexadecimal"),
         ("hex:" + "0" * 63, "64 hexadecimal"),
         ("hex:" + "0" * 63 + "g", "64 hexadecimal"),
-        ("hex:" + " 0" * 32, "64 hexadecimal"),
+        ("hex:" + "00  " * 16, "64 hexadecimal"),
         ("hex:" + "0" * 65, "64 hexadecimal"),
         ("\ud800", "not valid Unicode"),
         (b"", "32 of them, not 0"),

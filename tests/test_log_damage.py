@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.logs import SMALL, STREAM, append, commit, copied, header, poke, read_back, segment_path, tails
+from tests.support.logs import (
+    SMALL,
+    STREAM,
+    append,
+    commit,
+    copied,
+    header,
+    poke,
+    read_back,
+    segment_path,
+    tails,
+    unsynced,
+)
 from veritydb.errors import LogDamaged, LogMismatch, LogUnavailable
 from veritydb.log import Log, Place, Spill, Torn
 from veritydb.log.record import (
@@ -44,7 +56,7 @@ def log(folder: Path) -> Iterator[Log]:
 
 def mended(folder: Path, floor: int = 0) -> tuple[Torn, list[bytes]]:
     """Cut what is torn, append two records, and return what the log has then, read by somebody else."""
-    with contextlib.closing(Log.open(folder, floor=floor, segment_size=SMALL)) as log:
+    with contextlib.closing(Log.open(folder, floor=floor, segment_size=SMALL, files=unsynced())) as log:
         torn = log.torn
         assert torn is not None
         log.acquire()
@@ -130,7 +142,7 @@ def test_a_flip_in_any_byte_of_any_record_is_found(
             # Read without judging the end: it is named, with its place.
             with pytest.raises(LogDamaged) as caught:
                 list(reading(copy, log))
-            assert (caught.value.segment, caught.value.position) == ("00000000.seg", place)
+            assert (caught.value.segment, caught.value.position) == (record.segment_name, place)
             assert caught.value.offset == record.header.first_offset
             # Opened: damage as well, unless it is the last one and nobody was told of it.
             if record is records[-1] and not parts_padding(record, at):
@@ -402,9 +414,7 @@ class TestWholeAndWrong:
     def test_parts_that_do_not_have_the_digest_of_the_header(self, log: Log) -> None:
         with contextlib.closing(Spill(None)) as spill:
             spill.add(b"n" * 12, b"part")
-            frame = self.forged(
-                log, b"tail", spill.stored(0), part_count=1, parts_length=20, parts_digest=b"d" * 32
-            )
+            frame = self.forged(log, b"tail", spill.stored(0), part_count=1, parts_length=20, parts_digest=b"d" * 32)
         self.refused(log, frame, "not the ones the header names")
 
     @pytest.mark.parametrize(

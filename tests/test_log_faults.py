@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.logs import SMALL, STREAM, FaultyFiles, append, commit, poke, read_back, segment_path, tails
+from tests.support.logs import (
+    SMALL,
+    STREAM,
+    FaultyFiles,
+    append,
+    commit,
+    poke,
+    read_back,
+    segment_path,
+    tails,
+    unsynced,
+)
 from veritydb.errors import LogDamaged, LogMismatch, LogMissing, LogUnavailable, OutcomeUnknown
 from veritydb.log import Files, Log, Spill
 
@@ -36,9 +47,13 @@ def recovered(folder: Path, floor: int = 0) -> list[bytes]:
     return found
 
 
-def workload(folder: Path, files: Files, said: Callable[[str, bytes], None]) -> None:
-    """Create a log, append small and large records over several segments, connecting anew after each failure."""
+def workload(folder: Path, files: Files) -> dict[str, list[bytes]]:
+    """Create a log, append small and large records over several segments, connecting anew after each failure.
+
+    Return the contents that were tried, done, refused, and left unknown.
+    """
     log: Log | None = None
+    contents: dict[str, list[bytes]] = {"tried": [], "done": [], "refused": [], "unknown": []}
     with contextlib.suppress(LogUnavailable):
         log = Log.create(folder, STREAM, files=files, segment_size=SMALL)
     for n in range(12):
@@ -52,25 +67,26 @@ def workload(folder: Path, files: Files, said: Callable[[str, bytes], None]) -> 
             if log.torn is not None:
                 log.cut(log.torn)
             log.place()
-            said("tried", content)
+            contents["tried"].append(content)
             append(log, tail, parts)
-            said("done", content)
+            contents["done"].append(content)
             log.release()
         except LogMissing:
             with contextlib.suppress(LogUnavailable, LogMismatch):
                 log = Log.create(folder, STREAM, files=files, segment_size=SMALL)
         except OutcomeUnknown:
-            said("unknown", content)
+            contents["unknown"].append(content)
             assert log is not None
             log.close()
             log = None
         except LogUnavailable:
-            said("refused", content)
+            contents["refused"].append(content)
             if log is not None:
                 log.close()
                 log = None
     if log is not None:
         log.close()
+    return contents
 
 
 @pytest.mark.parametrize(
@@ -90,13 +106,10 @@ def test_any_call_may_fail(tmp_path: Path, error: int, half: bool, lasting: bool
 
         folder = tmp_path / f"{nth}-log"
         files = FaultyFiles(fails, error, half=half)
-        events: list[tuple[str, bytes]] = []
-        workload(folder, files, lambda what, content: events.append((what, content)))
-        done = [content for what, content in events if what == "done"]
-        tried = [content for what, content in events if what == "tried"]
-        unknown = [content for what, content in events if what == "unknown"]
+        contents = workload(folder, files)
+        done, tried = contents["done"], contents["tried"]
         found = recovered(folder, floor=0) if (folder / "00000000.seg").exists() else []
-        assert [content for content in found if content not in unknown] == done
+        assert [content for content in found if content not in contents["unknown"]] == done
         assert set(found) <= set(tried)
         assert found == [content for content in tried if content in found]
         if not files.failed:
@@ -147,7 +160,7 @@ def test_a_failed_append_is_taken_away_and_ends_the_handle(folder: Path, half: b
 
 
 def test_an_append_that_cannot_be_taken_away_is_unknown_until_the_next_open(folder: Path) -> None:
-    """The bytes reached the page cache; whether they reach the disk, the next acquirer decides by writing them again."""
+    """The bytes reached the page cache; that they reach the disk, the next acquirer ensures by writing them again."""
     for name in ("open", "ftruncate", "fdatasync"):
         written = {"on": False}
 
@@ -183,6 +196,48 @@ def test_an_append_that_cannot_be_taken_away_is_unknown_until_the_next_open(fold
         # The last record there is, zeros behind it, the marker.
         assert rewritten.lengths == [264, 64, 1]
         assert (target / "lock").read_bytes() == b"\0"
+
+
+def test_a_record_written_in_part_is_taken_away(folder: Path) -> None:
+    files = unsynced()
+    real = files.pwrite
+    with contextlib.closing(Log.create(folder, STREAM, files=files)) as log:
+        commit(log, b"one")
+        log._pwrite = lambda fd, data, position: real(fd, data[:100], position)
+        log.acquire()
+        with pytest.raises(LogUnavailable, match="not written whole"):
+            append(log, b"two")
+        log.release()
+    assert recovered(folder, floor=1) == [b"one"]
+
+
+def test_a_marker_that_stays_after_a_failure_only_costs_a_look(folder: Path) -> None:
+    broken = {"on": False}
+    files = FaultyFiles(lambda name, _: broken["on"] and name == "pwrite")
+    with contextlib.closing(Log.create(folder, STREAM, files=files)) as log:
+        commit(log, b"one")
+        log.acquire()
+        broken["on"] = True
+        with pytest.raises(LogUnavailable, match="rolled back"):
+            append(log, b"two")
+        log.release()
+    poke(folder / "lock", 0, b"\1")
+    assert recovered(folder, floor=1) == [b"one"]
+
+
+def test_an_interrupted_append_that_cannot_be_settled_says_so(folder: Path) -> None:
+    switch, files = failing("pread")
+    with contextlib.closing(Log.create(folder, STREAM, files=files)) as log:
+        commit(log, b"one")
+        log.acquire()
+        log._stale = True
+        switch()
+        with pytest.raises(LogUnavailable, match="cannot be read"):
+            log.refresh()
+        log.refresh()
+        append(log, b"two")
+        log.release()
+    assert read_back(folder) == [b"one", b"two"]
 
 
 class Counting(Files):

@@ -211,3 +211,28 @@ def test_a_segment_header_of_another_version_is_refused_even_if_it_is_whole() ->
     whole = (bytes(data) + sha256(data).digest()).ljust(SEGMENT_HEADER_SIZE, b"\0")
     with pytest.raises(Malformed, match="version 2"):
         unpack_segment_header(whole)
+
+
+def test_the_document_places_each_field_where_it_is() -> None:
+    import re
+    from pathlib import Path
+
+    text = (Path(__file__).parents[1] / "docs" / "internals" / "log-format.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| (\d+) \| `(\w+)` \|", text, re.MULTILINE)
+    assert sum(int(size) for _, size, _ in rows) == HEADER_SIZE - 16
+    numbers = {name: at + 1 for at, (_, _, name) in enumerate(rows)}
+    message: dict[str, int] = {}
+    for name, number in numbers.items():
+        size = next(int(size) for _, size, other in rows if other == name)
+        if name in ("prevHash", "salt", "partsDigest"):
+            message |= {f"{name}{n}": number for n in range(4)}
+        elif size == 16:
+            message |= {f"{name}High": number, f"{name}Low": number}
+        else:
+            message[name] = number
+    data = schemas.record.Header.new_message(**message).to_bytes()
+    assert len(data) == HEADER_SIZE
+    for at, size, name in rows:
+        width = min(8, int(size))
+        field = data[int(at) : int(at) + int(size)]
+        assert field == numbers[name].to_bytes(width, "little") * (int(size) // width), name

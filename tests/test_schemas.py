@@ -107,7 +107,9 @@ def test_the_numbers_in_the_schema_are_those_in_the_code() -> None:
     assert {kind.name: kind.value for kind in Kind} == {"DATA": 1, "GENERATION": 2, "CHECKPOINT": 3}
 
 
-@pytest.mark.parametrize("struct", [record.Header, files.SegmentHeader, files.AppliedIndex], ids=str)
+@pytest.mark.parametrize(
+    "struct", [record.Header, files.SegmentHeader, files.AppliedIndex], ids=["Header", "SegmentHeader", "AppliedIndex"]
+)
 def test_what_is_packed_by_position_has_one_layout(struct: Any) -> None:
     """No pointers, and no bit that belongs to no field."""
     node = struct.schema.node.struct

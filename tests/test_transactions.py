@@ -190,7 +190,7 @@ def test_savepoints_that_were_rolled_back_leave_no_trace(db: veritydb.Connection
         db.execute("INSERT INTO t VALUES (1, 'kept')")
         db.execute("SAVEPOINT s")
         db.execute("INSERT INTO t VALUES (2, 'undone')")
-        db.execute("UPDATE t SET b = 'changed'")
+        db.execute("UPDATE t SET b = b || ' changed'")
         db.execute("ROLLBACK TO s")
         db.execute("INSERT INTO t VALUES (3, 'also kept')")
     (events,) = [list(t.events) for t in files.transactions(path, start=1)]

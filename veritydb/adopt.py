@@ -106,10 +106,9 @@ def adopt(
     if not path.is_file():
         raise ConfigurationError(f"there is no file {path}")
     adoption = _Adoption(path, place, key, source_key, actor, reason, register, progress or silent)
-    with _exclusive(adoption.work):
-        finished = adoption.after_interruption()
+    with _exclusive(adoption.work) as left_over:
+        finished = adoption.after_interruption() if left_over else None
         stream = adoption.run() if finished is None else finished
-        shutil.rmtree(adoption.work)
     sync(place.parent)
     return Adopted(
         path=place,
@@ -152,15 +151,14 @@ class _Adoption:
     def after_interruption(self) -> bytes | None:
         """Clear away what an interrupted run left, or finish it; return the stream if the adoption is now complete."""
         note = self._read_note()
-        if note is None or self.new_log.exists():
-            self._clear()
-            return None
-        stream = bytes.fromhex(note["stream"])
-        if not self.log.is_dir():
-            self._clear()
+        if self.new_log.exists() or not self.log.is_dir():
+            _clear(self.work)
             return None
         with contextlib.closing(Log.open(self.log, read_only=True)) as log:
-            if log.stream != stream:
+            stream = log.stream
+            if note is None:  # The folder was being cleared away.
+                return stream if self._holds(self.place, stream) else None
+            if stream.hex() != note["stream"]:
                 raise LogMismatch(
                     f"{self.work} is left of an interrupted adoption, and {self.log} is the log of another database. "
                     f"Nothing was touched; delete {self.work} if {self.place} needs no adoption"
@@ -186,7 +184,7 @@ class _Adoption:
             )
         os.rename(self.log, self.new_log)
         sync(self.place.parent)
-        self._clear()
+        _clear(self.work)
         return None
 
     def _holds(self, file: Path, stream: bytes) -> bool:
@@ -200,15 +198,6 @@ class _Adoption:
             except apsw.NotADBError:
                 return False
         return index is not None and index.stream == stream
-
-    def _clear(self) -> None:
-        for entry in self.work.iterdir():
-            if entry.name == _LOCK:
-                continue
-            if entry.is_dir():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink()
 
     # A run
 
@@ -228,7 +217,7 @@ class _Adoption:
                 self._write_note(stream)
                 os.rename(self.new_log, self.log)
             except BaseException:
-                self._clear()
+                _clear(self.work)
                 raise
             sync(self.place.parent)
             self._move_file()
@@ -315,21 +304,22 @@ class _Adoption:
     @contextlib.contextmanager
     def _opened_source(self) -> Generator[apsw.Connection]:
         """Open the source: locked against everybody if it is adopted in place, else as of one moment."""
-        db = self._unlocked()
+        db: apsw.Connection | None = None
         try:
-            db.set_busy_timeout(_BUSY_MS)
+            db = self._unlocked()
             if self.in_place:
                 # Leaving WAL mode takes the file for itself, so this also tells whether another program has it open.
                 # All of it is then in the one file, and no journal with old content stays behind.
-                if db.pragma("journal_mode", "delete") not in ("delete", "off", "memory"):
-                    raise OperationalError(f"{self.path} is open in another program; nothing was touched")
+                db.pragma("journal_mode", "delete")
                 db.execute("BEGIN EXCLUSIVE")
             else:
                 db.execute("BEGIN")
                 db.pragma("schema_version")
             yield db
         except (apsw.BusyError, apsw.LockedError) as error:
-            raise OperationalError(f"{self.path} is in use by another program; nothing was touched") from error
+            busy = OperationalError(f"{self.path} is in use by another program; nothing was touched")
+            busy.sqlite_errorcode, busy.sqlite_errorname = apsw.SQLITE_BUSY, "SQLITE_BUSY"
+            raise busy from error
         except apsw.NotADBError as error:
             raise WrongKey(
                 f"{self.path} is no SQLite database, or its key is another one; nothing was touched"
@@ -337,12 +327,13 @@ class _Adoption:
         except apsw.Error as error:
             raise OperationalError(f"{self.path} cannot be read: {error}; nothing was touched") from error
         finally:
-            db.close(True)
+            if db is not None:
+                db.close(True)
 
     def _unlocked(self) -> apsw.Connection:
         """Open the source with the first of the keys and ways that fit."""
         path = str(self.path)
-        db = opening.open_file(path, None, create=False)
+        db = self._opened()
         if _readable(db):
             if self._source_key is not None:
                 db.close(True)
@@ -354,7 +345,7 @@ class _Adoption:
             raise KeyMissing(f"{path} is encrypted or no database, and no key was given; nothing was touched")
         phrase = _sqlcipher_key(source_key)
         for version in _LEGACY:
-            db = opening.open_file(path, None, create=False)
+            db = self._opened()
             db.pragma("cipher", "sqlcipher")
             db.pragma("legacy", version)
             db.pragma("key", phrase)
@@ -362,6 +353,11 @@ class _Adoption:
                 return db
             db.close(True)
         raise WrongKey(f"the key does not open {path}, or it is no database; nothing was touched")
+
+    def _opened(self) -> apsw.Connection:
+        db = opening.open_file(str(self.path), None, create=False)
+        db.set_busy_timeout(_BUSY_MS)
+        return db
 
     # The note
 
@@ -410,9 +406,13 @@ def _readable(db: apsw.Connection) -> bool:
 
 
 @contextlib.contextmanager
-def _exclusive(work: Path) -> Generator[None]:
-    """Hold the work folder, making it if need be; only one adoption of a database at a time."""
+def _exclusive(work: Path) -> Generator[bool]:
+    """Hold the work folder, making it if need be; only one adoption of a database at a time.
+
+    Yields whether it was there before. Afterwards it goes, unless it holds what the next run needs.
+    """
     try:
+        left_over = work.is_dir()
         work.mkdir(mode=0o700, exist_ok=True)
         descriptor = os.open(work / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
@@ -422,9 +422,25 @@ def _exclusive(work: Path) -> Generator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise OperationalError(f"another process is adopting {work.with_suffix('')}; nothing was touched") from None
-        yield
+        try:
+            yield left_over
+        except BaseException:
+            if [entry.name for entry in work.iterdir()] == [_LOCK]:
+                shutil.rmtree(work)
+            raise
+        _clear(work)
+        shutil.rmtree(work)
     finally:
         os.close(descriptor)
+
+
+def _clear(work: Path) -> None:
+    """Empty the work folder: the note goes last but for the lock, because it says what the rest is."""
+    for entry in sorted(work.iterdir(), key=lambda entry: entry.name == _NOTE):
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        elif entry.name != _LOCK:
+            entry.unlink()
 
 
 def _no_companions(file: Path) -> None:

@@ -65,17 +65,17 @@ def unpack(blob: object) -> AppliedIndex:
 def exists(cursor: apsw.Cursor) -> bool:
     """Whether the database has the meta table."""
     sql = f"SELECT 1 FROM main.sqlite_schema WHERE type = 'table' AND name = '{TABLE}'"
-    return cursor.execute(sql).fetchone() is not None
+    return bool(cursor.execute(sql).fetchall())  # To the end: a statement left open would hold a read lock.
 
 
 def read(cursor: apsw.Cursor) -> AppliedIndex | None:
     """Return the projection's AppliedIndex, or None if it has none."""
     if not exists(cursor):
         return None
-    row = cursor.execute(SELECT).fetchone()
-    if row is None:
+    rows = cursor.execute(SELECT).fetchall()
+    if not rows:
         raise LogMismatch(f"{TABLE} is empty; was it written by hand?")
-    return unpack(row[0])
+    return unpack(rows[0][0])
 
 
 def write(cursor: apsw.Cursor, index: AppliedIndex) -> None:

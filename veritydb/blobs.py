@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import apsw
 
-from veritydb.errors import ProgrammingError
+from veritydb.errors import StatementRefused
 from veritydb.events import BlobWrite
-from veritydb.refusals import attached
+from veritydb.refusals import attached, meta_table, reserved
 from veritydb.translation import translated
 
 if TYPE_CHECKING:
@@ -26,9 +26,11 @@ class BlobHandle:
     __slots__ = ("_column", "_name", "_row", "_session", "_table", "_watch", "length", "readonly")
 
     def __init__(self, session: Session, table: str, column: str, row: int, *, readonly: bool, name: str) -> None:
-        """Raise OperationalError if there is no such value, ProgrammingError for an attached database."""
+        """Raise OperationalError if there is no such value, StatementRefused for an attached database."""
         if not readonly and name not in ("main", "temp"):
-            raise ProgrammingError(attached(name))
+            raise StatementRefused(f"{attached(name)}; nothing was changed")
+        if not readonly and reserved(table):
+            raise StatementRefused(f"{meta_table(table)}; nothing was changed")
         self._session = session
         self._table = table
         self._column = column
@@ -68,7 +70,7 @@ class BlobHandle:
                 self._put(offset, data)
                 return
             bare = session.enter_write()
-            mark = session.capture.statement_mark()
+            mark = session.statement_mark()
             session.capture.enabled = False
             try:
                 before = self._put(offset, data)

@@ -19,12 +19,12 @@ from warnings import warn
 
 import apsw
 
-from veritydb import backups, blob, constants, cursor, dump, errors, functions
+from veritydb import blob, constants, cursor, errors, functions
 from veritydb.constants import LEGACY_TRANSACTION_CONTROL
 from veritydb.cursor import Cursor
 from veritydb.errors import DataError, OperationalError, ProgrammingError
 from veritydb.row import type_name
-from veritydb.session import Session
+from veritydb.session import BARE_BEGIN, Session
 
 if TYPE_CHECKING:
     from typing import Self
@@ -64,8 +64,10 @@ class Connection:
         "_detect",
         "_ident",
         "_session",
+        "_spare",
         "_text_factory",
         "_thread",
+        "_trace",
         "row_factory",
     )
 
@@ -118,13 +120,16 @@ class Connection:
         self._text_factory: Any = str
         self._converts = bool(detect_types)
         """Whether cursors have to look at rows: for converters, or for a text factory."""
+        self._trace: Any = None
+        self._spare: list[apsw.Cursor] = []
+        """Cursors of APSW that nobody uses now."""
         self._converting: tuple[Cursor, ...] | None = None
         """Cursors whose rows are being converted now."""
         self.row_factory: Any = None
         self._session: Session | None = session
         """None once the connection is closed."""
         for each in left:
-            each._apsw = functions.ProgramCursor(session.db)
+            each._apsw = session.db.cursor()
 
     # Statements -------------------------------------------------------------------------------------------------------
 
@@ -303,7 +308,10 @@ class Connection:
         """Call ``trace_callback`` with each statement, its parameters filled in, before it runs."""
         session = self._opened()
         control = (session.control, session.transactions._control)
-        session.db.exec_trace = None if trace_callback is None else functions.trace(trace_callback, control)
+        self._trace = None if trace_callback is None else functions.trace(trace_callback, control, BARE_BEGIN)
+        used = [cursor._apsw for cursor in self._cursors() if cursor._apsw is not None]
+        for each in (*used, *self._spare, *control):
+            each.exec_trace = self._trace
 
     def interrupt(self) -> None:
         """Stop what runs now. May be called from any thread."""
@@ -333,6 +341,8 @@ class Connection:
 
         A file of VerityDB's has a log, which a copied page would not be in: NotSupportedError.
         """
+        from veritydb import backups
+
         session = self._opened()
         if progress is not None and not callable(progress):
             raise TypeError("progress argument must be a callable")
@@ -355,15 +365,19 @@ class Connection:
 
     def deserialize(self, data: Any, /, *, name: str = "main") -> None:
         """Make ``data`` the content of an in-memory database; a file is changed through its log only."""
+        from veritydb import backups
+
         session = self._opened()
         with memoryview(data) as view:
             if not view.c_contiguous:
                 raise BufferError("memoryview: underlying buffer is not C-contiguous")
             content = view.tobytes()
-        session.guard(lambda: session.deserialize(name, content))
+        backups.deserialize(session, name, content)
 
     def iterdump(self, *, filter: str | None = None) -> Iterator[str]:  # noqa: A002  the name sqlite3 gives it
         """Return an iterator over the SQL that makes the database; ``filter`` is a LIKE pattern for names."""
+        from veritydb import dump
+
         self._opened()
         return dump.iterdump(self, filter)
 
@@ -446,14 +460,23 @@ class Connection:
             session = object.__getattribute__(self, "_session")
         except AttributeError:
             return []
-        # So rare that asking the garbage collector costs less than keeping track of every cursor.
-        cursors = [user for user in gc.get_referrers(self) if isinstance(user, Cursor) and user._apsw is not None]
+        cursors = [cursor for cursor in self._cursors() if cursor._apsw is not None]
         if session is not None:
             for user in cursors:
                 user._keep_rows()
             session.close()
         del self._session
         return cursors
+
+    def _new_cursor(self, session: Session) -> apsw.Cursor:
+        made = session.db.cursor()
+        if self._trace is not None:
+            made.exec_trace = self._trace
+        return made
+
+    def _cursors(self) -> list[Cursor]:
+        # Asked so rarely that the garbage collector's search costs less than keeping track of every cursor.
+        return [user for user in gc.get_referrers(self) if isinstance(user, Cursor)]
 
     # Checks -----------------------------------------------------------------------------------------------------------
 

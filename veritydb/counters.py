@@ -26,7 +26,7 @@ class Counters:
         self._seen = 0
         self.changes: int | None = None
         """What ``changes()`` is, if SQLite has lost it; None: as SQLite has it."""
-        db.create_scalar_function("changes", self._changes, 0)
+        db.create_scalar_function("changes", self.current, 0)
         db.create_scalar_function("total_changes", self.total, 0)
 
     def total(self) -> int:
@@ -47,7 +47,7 @@ class Counters:
     def kept(self) -> Iterator[None]:
         """Let nothing that happens inside be seen."""
         db = self._db
-        changes = db.changes() if self.changes is None else self.changes
+        changes = self.current()
         total, rowid = db.total_changes(), db.last_insert_rowid()
         try:
             yield
@@ -56,7 +56,8 @@ class Counters:
             db.set_last_insert_rowid(rowid)
             self.hold(changes)
 
-    def _changes(self) -> int:
+    def current(self) -> int:
+        """Return what ``changes()`` is."""
         changes = self._db.changes()
         # A trigger of the running statement may have changed rows since, and asks for that.
         return changes if self.changes is None or changes != self._seen else self.changes

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import apsw
 
-from veritydb import adaptation, functions, texts
+from veritydb import adaptation, texts
 from veritydb import row as rows_of_names
 from veritydb.adaptation import bindable, bindable_rows
 from veritydb.constants import PARSE_COLNAMES, PARSE_DECLTYPES
@@ -61,7 +61,6 @@ class Cursor:
         "_plan",
         "_row",
         "_rowcount",
-        "_rowcount_after",
         "_rows",
         "_thread",
         "arraysize",
@@ -79,7 +78,8 @@ class Cursor:
         if connection._converting is not None and self in connection._converting:
             raise ProgrammingError(_RECURSIVE)
         self._connection = connection
-        self._apsw: apsw.Cursor | None = functions.ProgramCursor(session.db)
+        spare = connection._spare
+        self._apsw: apsw.Cursor | None = spare.pop() if spare else connection._new_cursor(session)
         """None once the cursor is closed."""
         self._row: Any = None
         """The row that is fetched next; None if there is none, an :class:`_Undecodable` if it could not be made."""
@@ -90,7 +90,7 @@ class Cursor:
         self._plan: Plan | None = None
         self._bindings: Any = ()
         self._lastrowid: int | None = None
-        self._rowcount = self._rowcount_after = -1
+        self._rowcount = -1
         self.row_factory: Any = None
         self.arraysize = 1
 
@@ -116,9 +116,9 @@ class Cursor:
             self._execute_failed(error, sql, session)
         self._plan = plan
         self._description = plan.description
+        self._rowcount = count
         if rows is None:
             self._rows = cursor
-            self._rowcount = self._rowcount_after = count
             if self._description is None:
                 self._row = None
             else:
@@ -128,7 +128,8 @@ class Cursor:
                 except Exception as error:
                     self._step_failed(error, in_hand=0)
         else:
-            self._fetched(rows, count)
+            self._rows = self._fetched(rows, count)
+            self._row = next(self._rows, None)
         self._lastrowid = session.db.last_insert_rowid()
         if connection._converts:
             self._prepare_conversion(plan, bindings)
@@ -156,7 +157,7 @@ class Cursor:
             self._ident = self._connection._ident
         self._plan = plan
         self._description = None if plan is None else plan.description
-        self._rowcount = self._rowcount_after = count
+        self._rowcount = count
         return self
 
     def executescript(self, sql_script: str, /) -> Self:
@@ -171,7 +172,13 @@ class Cursor:
         if len(sql_script.encode()) > session.db.limit(apsw.SQLITE_LIMIT_SQL_LENGTH):
             raise DataError("query string is too large")
         try:
-            session.execute_script(sql_script, functions.ProgramCursor(session.db))
+            spare = self._connection._spare
+            cursor = spare.pop() if spare else self._connection._new_cursor(session)
+            try:
+                session.execute_script(sql_script, cursor)
+            finally:
+                cursor.execute("")
+                spare.append(cursor)
         except Exception as error:
             self._execute_failed(error, sql_script, session)
         return self
@@ -188,8 +195,6 @@ class Cursor:
             self._row = next(self._rows, None)
         except Exception as error:
             self._step_failed(error, in_hand=1)
-        if self._row is None:
-            self._rowcount = self._rowcount_after
         if self._convert is None and self.row_factory is None and row.__class__ is tuple:
             return row
         return self._made(row)
@@ -204,8 +209,6 @@ class Cursor:
             self._row = next(self._rows, None)
         except Exception as error:
             self._step_failed(error, in_hand=1)
-        if self._row is None:
-            self._rowcount = self._rowcount_after
         if self._convert is None and self.row_factory is None and row.__class__ is tuple:
             return row
         return self._made(row)
@@ -244,8 +247,6 @@ class Cursor:
             if self._row.__class__ is _Undecodable:
                 self._complain(self._row)
             taken = [first, *self._take_again(size)]
-        if self._row is None:
-            self._rowcount = self._rowcount_after
         if first.__class__ is _Undecodable:
             self._complain(first)
         if self._convert is not None:
@@ -274,13 +275,13 @@ class Cursor:
         factory = self.row_factory
         return row if factory is None else factory(self, row)
 
-    def _fetched(self, rows: list[Any], count: int) -> None:
+    def _fetched(self, rows: list[Any], count: int) -> Iterator[Any]:
         # The session has fetched the rows already, because the statement wrote. Until the last of them is fetched here,
         # the row count of a RETURNING is 0, as in sqlite3.
-        self._rows = iter(rows)
-        self._row = next(self._rows, None)
-        self._rowcount_after = count
-        self._rowcount = 0 if self._row is not None and count >= 0 else count
+        if rows and count >= 0:
+            self._rowcount = 0
+        yield from rows
+        self._rowcount = count
 
     def _keep_rows(self) -> None:
         # The connection is about to leave its database: what this cursor has yet to give comes into memory.
@@ -297,11 +298,24 @@ class Cursor:
         cursor = self._apsw
         if cursor is not None:
             try:
-                cursor.close(True)
+                cursor.execute("")
             except apsw.ThreadingViolationError as error:
                 raise ProgrammingError(_RECURSIVE) from error
             self._apsw = None
             self._row, self._rows = None, _NO_ROWS
+            self._connection._spare.append(cursor)
+
+    def __del__(self) -> None:
+        # APSW 3.54 leaks a reference to every older cursor when a younger one goes, so that a cursor which is dropped
+        # with rows left would keep its statement open, and its lock. So its cursors never go; they are used again.
+        try:
+            cursor = self._apsw
+            if cursor is not None:
+                if self._row is not None:
+                    cursor.execute("")
+                self._connection._spare.append(cursor)
+        except Exception:
+            pass  # Never initialised, or closed with its connection.
 
     def setinputsizes(self, sizes: Any, /) -> None:
         """Do nothing, as PEP 249 allows."""
@@ -412,7 +426,7 @@ class Cursor:
             raise TypeError(f"execute() argument 1 must be str, not {type(sql).__name__}") from None
         self._convert = None
         self._description = None
-        self._rowcount = self._rowcount_after = -1
+        self._rowcount = -1
         if isinstance(error, ValueError) and "\0" in sql:
             raise ProgrammingError("the query contains a null character") from None
         if isinstance(error, KeyError):

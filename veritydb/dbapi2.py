@@ -79,14 +79,13 @@ def complete_statement(statement: str) -> bool:
 
 
 def enable_shared_cache(do_enable: int) -> None:
-    """Deprecated since Python 3.10: share the cache between connections."""
+    """Deprecated since Python 3.10, and without effect: SQLite is compiled without a shared cache."""
     warnings.warn(
         "enable_shared_cache is deprecated. Shared cache is strongly discouraged by the SQLite 3 documentation. "
         "If shared cache must be used, open the database in URI mode using the cache=shared query parameter.",
         DeprecationWarning,
         stacklevel=2,
     )
-    apsw.enable_shared_cache(bool(do_enable))
 
 
 __all__ = [

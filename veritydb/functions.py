@@ -15,7 +15,6 @@ from typing import Any, TypeAlias
 import apsw
 
 from veritydb.errors import DataError
-from veritydb.session import BARE_BEGIN
 
 _tracebacks = False
 _arguments_type: Any = None
@@ -243,27 +242,21 @@ def progress(handler: Callable[[], Any]) -> Callable[[], bool]:
     return call
 
 
-class ProgramCursor(apsw.Cursor):
-    """A cursor that runs the program's statements, told from those that run ours by its class."""
+def trace(
+    callback: Callable[[str], Any], control: Container[apsw.Cursor], bare_begin: str
+) -> Callable[[apsw.Cursor, str, Any], bool]:
+    """Return ``callback`` as an execution trace: called with each statement, its parameters filled in.
 
-    __slots__ = ()
-
-
-def trace(callback: Callable[[str], Any], control: Container[apsw.Cursor]) -> Callable[[apsw.Cursor, str, Any], bool]:
-    """Return ``callback`` as an execution trace: called with the program's statements, parameters filled in.
-
-    ``control`` are the cursors that begin and end transactions. Those that are ours alone, around one bare statement,
-    begin with :data:`BARE_BEGIN`; sqlite3 has none there.
+    It is set on the program's cursors, and on those in ``control``, which begin and end transactions. A transaction
+    around one bare statement is ours alone and begins with ``bare_begin``; sqlite3 has none there.
     """
     bare = False
 
     def call(cursor: apsw.Cursor, sql: str, _: Any) -> bool:
         nonlocal bare
-        if not isinstance(cursor, ProgramCursor):
-            if cursor not in control:
-                return True
+        if cursor in control:
             if sql.startswith("BEGIN"):
-                bare = sql == BARE_BEGIN
+                bare = sql == bare_begin
                 if bare:
                     return True
             elif bare:

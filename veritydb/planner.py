@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 import apsw
 
-from veritydb import applied, refusals
+from veritydb import refusals
 
 Authorizer: TypeAlias = "Callable[[int, str | None, str | None, str | None, str | None], int]"
 Heard: TypeAlias = "tuple[int, str | None, str | None, str | None, str | None]"
@@ -240,14 +240,15 @@ class Planner:
         if action in _WRITES:
             if schema not in (None, "main", "temp"):
                 return refusals.attached(schema)
-            if one == applied.TABLE:
+            if one is not None and refusals.reserved(one):
                 return refusals.meta_table(one)
-        elif action in _SCHEMA_ACTIONS or action == apsw.SQLITE_ALTER_TABLE:
+        elif action in _SCHEMA_ACTIONS or action in _TEMP_ACTIONS or action == apsw.SQLITE_ALTER_TABLE:
             name, where = (two, one) if action == apsw.SQLITE_ALTER_TABLE else (one, schema)
             if where not in (None, "main", "temp"):
                 return refusals.attached(where)
-            if name == applied.TABLE or (name or "").lower().startswith(refusals.RESERVED_PREFIX):
-                return refusals.meta_table(name or "")
+            for touched in (name, two):  # The second is the table of an index or a trigger.
+                if touched is not None and refusals.reserved(touched):
+                    return refusals.meta_table(touched)
         elif action == apsw.SQLITE_ATTACH:
             return refusals.of_attach(one)
         return None
@@ -295,7 +296,8 @@ class Planner:
                 elif one is not None and one not in _CATALOGUES:
                     written.add(one)
         if plan.kind is Kind.READ and written:
-            plan.kind = Kind.ROWS
+            # ANALYZE of what has no statistics, the schema itself, is not announced as one.
+            plan.kind = Kind.ANALYZE if first_word(plan.sql, anywhere=True) == "ANALYZE" else Kind.ROWS
         plan.written = frozenset(written)
         plan.is_dml = first_word(plan.sql) in _VERBS
         if plan.kind is Kind.READ and not plan.is_dml:

@@ -164,6 +164,8 @@ class Writer:
         )
         sealed = self._seal(body, header, nonce)[1]
         self._append(header, sealed, parts, count, now)
+        if sealer.worn:
+            sealer.renew()
 
 
 class Reader:

@@ -38,6 +38,9 @@ _KEYS = frozenset(
         "mc_legacy_wal",
     }
 )
+_OF_A_FILE = SETTINGS | {"journal_mode", "encoding", "page_size", "schema_version", "incremental_vacuum"}
+"""Pragmas that write into the database they name."""
+
 _ON = frozenset({"1", "on", "yes", "true", "reset"})
 _TEMP_STORE_FILE = frozenset({"0", "1", "default", "file"})
 
@@ -46,6 +49,8 @@ def of_pragma(name: str, value: str | None, schema: str | None, *, encrypted: bo
     """Return why ``PRAGMA name = value`` is refused, or None."""
     if value is None:
         return None
+    if schema not in (None, "main", "temp") and name in _OF_A_FILE:
+        return attached(schema)
     text = value.strip("'\"").lower()
     if name == "writable_schema" and (text in _ON or (text.lstrip("+-").isdigit() and int(text) != 0)):
         return "PRAGMA writable_schema changes the schema behind SQLite's back; use CREATE, ALTER and DROP"
@@ -61,8 +66,6 @@ def of_pragma(name: str, value: str | None, schema: str | None, *, encrypted: bo
         return "PRAGMA temp_store: temporary files would hold rows in clear; an encrypted database keeps them in memory"
     if name in ("temp_store_directory", "data_store_directory"):
         return f"PRAGMA {name} is deprecated and process-wide; set SQLITE_TMPDIR"
-    if name in SETTINGS and schema not in (None, "main", "temp"):
-        return attached(schema)
     return None
 
 
@@ -74,6 +77,11 @@ def attached(schema: str | None) -> str:
 def meta_table(name: str) -> str:
     """Return why names of ours are refused."""
     return f"{name}: names that begin with {RESERVED_PREFIX} are VerityDB's own"
+
+
+def reserved(name: str) -> bool:
+    """Whether ``name`` is one of ours."""
+    return name.lower().startswith(RESERVED_PREFIX)
 
 
 def of_attach(filename: str | None) -> str | None:

@@ -29,7 +29,7 @@ def run_rows(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any) -
     """Run a statement that writes rows of the main database. Rows that it returns are fetched at once."""
     bare = session.enter(plan)
     capture, counters, db = session.capture, session.counters, session.db
-    mark = capture.statement_mark()
+    mark = session.statement_mark()
     total = db.total_changes()
     rows = None
     try:
@@ -45,7 +45,7 @@ def run_rows(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any) -
     if capture.virtual_tables:
         session.virtual_written(plan)
     if bare:
-        changes = db.changes() if capture.virtual_joined else -1
+        changes = counters.current() if capture.virtual_joined else -1
         try:
             session.transactions.finish()
         except BaseException:
@@ -79,7 +79,7 @@ def _run_quiet(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any)
 
 def _run_schema(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> Ran:
     bare = session.enter(plan)
-    mark = session.capture.statement_mark()
+    mark = session.statement_mark()
     try:
         rows = schema_changes.run(session, cursor, plan, bindings)
     except BaseException as error:
@@ -97,12 +97,12 @@ def _run_setting(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: An
     if session.fresh and name in _BEFORE_FIRST_USE:
         return _run_physical(session, cursor, plan, bindings)
     bare = session.enter(plan)
-    mark = session.capture.statement_mark()
+    mark = session.statement_mark()
     try:
         before = session.pragma(name)
         rows = cursor.execute(plan.sql, bindings).fetchall()
         after = session.pragma(name)
-        if after != before:
+        if after != before or name == "auto_vacuum":  # SQLite carries this one out while it prepares it.
             session.capture.add(Setting(name, after))
     except BaseException as error:
         session.statement_failed(error, mark, bare=bare)
@@ -113,7 +113,7 @@ def _run_setting(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: An
 
 def _run_analyze(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> Ran:
     bare = session.enter(plan)
-    mark = session.capture.statement_mark()
+    mark = session.statement_mark()
     try:
         rows = schema_changes.analyze(session, cursor, plan, bindings)
     except BaseException as error:
@@ -146,6 +146,7 @@ def _run_rollback(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: A
         session.failed(error)
     if session.schema_touched:
         session.planner.forget()
+        session.capture.schema_changed()  # Tables have their former names and columns again.
     return plan, None, -1
 
 

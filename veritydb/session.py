@@ -17,6 +17,7 @@ import apsw
 from veritydb import applied, errors, opening
 from veritydb.blobs import BlobHandle
 from veritydb.errors import ConfigurationError, ProgrammingError, StatementRefused
+from veritydb.hooks.capture import StatementMark
 from veritydb.planner import Kind, Plan, Planner
 from veritydb.records import Writer
 from veritydb.recovery import Recovery
@@ -258,7 +259,7 @@ class Session:
         assert not bare
         counted = plan.triggers or plan.temp or self._foreign_keys()
         before = self.db.total_changes()
-        mark = self.capture.statement_mark()
+        mark = self.statement_mark()
         summed = 0
         try:
             if counted:
@@ -283,6 +284,7 @@ class Session:
         """Run all statements of ``sql``; an open transaction is committed first, as sqlite3 does."""
         if self._autocommit == LEGACY_TRANSACTION_CONTROL and self.db.in_transaction:
             self.commit_open()
+        made = cursor is None
         cursor = cursor or self.db.cursor()
         begin, self.begin_text = self.begin_text, None
         try:
@@ -296,7 +298,8 @@ class Session:
                         self.failed(error)
         finally:
             self.begin_text = begin
-            cursor.close(True)
+            if made:
+                cursor.close(True)
 
     def commit(self) -> None:
         """Commit the open transaction, if there is one (PEP 249)."""
@@ -459,17 +462,19 @@ class Session:
 
     # Inside -----------------------------------------------------------------------------------------------------------
 
+    def statement_mark(self) -> StatementMark:
+        """Return where the statement that follows begins."""
+        if self.capture.tail_due:
+            self.transactions.join_tail()
+        return self.capture.statement_mark()
+
     def virtual_written(self, plan: Plan) -> None:
         """Tell the capture which virtual tables a statement wrote."""
         capture = self.capture
         for name in plan.written & capture.virtual_tables:
             capture.wrote_virtual(name)
         if capture.tail_due:
-            self.planner.internal += 1
-            try:
-                capture.join_tail()
-            finally:
-                self.planner.internal -= 1
+            self.transactions.join_tail()
 
     def _plan(self, sql: str, bindings: Any) -> Plan:
         try:

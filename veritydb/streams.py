@@ -16,7 +16,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from weakref import WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import apsw
 
@@ -40,6 +40,7 @@ ON_MISSING = ("rebuild", "new")
 
 # In-memory databases that several connections share (cache=shared) share their log, found by its stream id.
 _memory_logs: WeakValueDictionary[bytes, MemoryLog] = WeakValueDictionary()
+_memory_keys: WeakKeyDictionary[MemoryLog, keys.Keyring | None] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +104,13 @@ def open_log(folder: Path, key: Any = None, *, database: str = "") -> tuple[Log,
 
 
 def _in_memory(db: apsw.Connection, secret: keys.Secret | None) -> Stream:
-    keyring = keys.Keyring.ephemeral() if secret is not None else None
     index = applied.read(db.cursor())
     log = _memory_logs.get(index.stream) if index is not None else None
     if log is None:
         log = MemoryLog(secrets.token_bytes(16))
         _memory_logs[log.stream] = log
+        _memory_keys[log] = keys.Keyring.ephemeral() if secret is not None else None
+    keyring = _memory_keys[log]
     return Stream(db, log, keyring, "", None, False, index is None)
 
 

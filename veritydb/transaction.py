@@ -114,9 +114,9 @@ class Transactions:
         untouched = self._db.txn_state("main") == apsw.SQLITE_TXN_NONE
         planner.internal += 1
         try:
+            changes = self.counters.current()
             self.capture.join()
-            counters = self.counters
-            counters.hold(self.capture.changes if counters.changes is None else counters.changes)
+            self.counters.hold(changes)
             log = self._log
             log.acquire(self.timeout)
             self._active = True
@@ -131,6 +131,16 @@ class Transactions:
             raise
         planner.internal -= 1
 
+    def join_tail(self) -> None:
+        """Let a witness join behind the virtual tables that have joined."""
+        self._planner.internal += 1
+        try:
+            changes = self.counters.current()
+            self.capture.join_tail()
+            self.counters.hold(changes)
+        finally:
+            self._planner.internal -= 1
+
     def finish(self, sql: str = "COMMIT") -> None:
         """Run ``sql``, which commits or may commit (COMMIT, END, RELEASE), and see it through.
 
@@ -139,7 +149,7 @@ class Transactions:
         """
         try:
             if self.capture.tail_due:
-                self.capture.join_tail()  # Behind every virtual table, so that it hears of the commit when they have written.
+                self.join_tail()  # Behind all virtual tables: it hears of the commit when they have written.
             self._control.execute(sql)
         except BaseException as error:
             if not self._active:
@@ -241,8 +251,8 @@ class Transactions:
             error = failure  # An interruption that our callbacks kept to themselves.
         if not committed:
             if db.in_transaction:
-                if failure is None and isinstance(error, (apsw.BusyError, apsw.ConstraintError)):
-                    # It stays open, as SQLite says: somebody reads, or a deferred key is not satisfied.
+                if failure is None and isinstance(error, apsw.Error):
+                    # It stays open, as SQLite says: somebody reads, a deferred key is not satisfied, no such savepoint.
                     self._pending = None
                     raise translated(error) from error
                 self._control.execute("ROLLBACK")

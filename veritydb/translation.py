@@ -44,6 +44,7 @@ _NOT_SQLITE: dict[type[apsw.Error], type[Exception]] = {
     apsw.ThreadingViolationError: errors.ProgrammingError,
     apsw.IncompleteExecutionError: errors.ProgrammingError,
     apsw.ForkingViolationError: errors.ProgrammingError,
+    apsw.ExtensionLoadingError: errors.StatementRefused,
 }
 
 

@@ -82,7 +82,7 @@ def _rowid_tables(db: apsw.Connection) -> list[str]:
         keys = [column for column in columns if column[0]]
         if len(keys) == 1 and keys[0][1] == "INTEGER":
             continue
-        if db.execute("SELECT 1 FROM pragma_index_list(?, 'main')", (name,)).fetchone() is None:
+        if not db.execute("SELECT 1 FROM pragma_index_list(?, 'main')", (name,)).fetchall():
             names.append(name)
     return names
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import apsw
 
 from veritydb import applied, keys, opening
 from veritydb.applied import AppliedIndex
-from veritydb.errors import LogDamaged, LogMismatch, LogMissing, ReplayMismatch
+from veritydb.errors import LogDamaged, LogMismatch, LogMissing, MissingFunction, ReplayMismatch
 from veritydb.keys import Key
 from veritydb.log.segment import Torn
 from veritydb.log.store import Log
@@ -32,6 +33,7 @@ from veritydb.workshop import Progress, asked_once, file_key_of, folder_beside, 
 FOLDER_SUFFIX = "-verify-"
 
 _MESSAGES_MAX = 20
+_MISSING = re.compile(r"(no such|unknown) (function|collation sequence|module)", re.IGNORECASE)
 _REPORT_EVERY = 64
 
 
@@ -130,6 +132,10 @@ def verify(
         result.problems.append(str(error))
     except apsw.CorruptError as error:
         result.problems.append(f"the file is damaged: {error}")
+    except apsw.SQLError as error:
+        if _MISSING.search(str(error)):
+            raise MissingFunction(f"the schema needs what is not registered: {error}; use register=…") from error
+        raise translated(error) from error
     except apsw.Error as error:
         raise translated(error) from error
     return result
@@ -190,8 +196,10 @@ def _verify_file(
         db.execute("BEGIN")
         index = applied.read(db.cursor())
         if index is None:
-            result.problems.append(f"{path} has content that is not in its log")
-            return
+            if db.execute("SELECT 1 FROM main.sqlite_schema").fetchone() is not None:
+                result.problems.append(f"{path} has content that is not in its log")
+                return
+            index = applied.first(chain.stream)  # Opened once, and never written to.
         file.next_offset = index.next_offset
         _check_integrity(db, result, progress)
         if chain.damage is not None:

@@ -52,8 +52,8 @@ def file_key_of(keyring: Keyring | None) -> bytes | None:
 def open_to_read(path: Path, file_key: bytes | None, *, uri: bool = False) -> Generator[apsw.Connection]:
     """Open a database that is only going to be read. Raises what :func:`veritydb.opening.check_key` raises.
 
-    Not with SQLite's read-only flag: such a connection makes ``-wal`` and ``-shm`` files and cannot take them away. SQLite
-    falls back to reading by itself where it may not write.
+    Not with SQLite's read-only flag: such a connection makes ``-wal`` and ``-shm`` files and cannot take them away.
+    Where it may not write, SQLite falls back to reading by itself.
     """
     with contextlib.closing(opening.open_file(str(path), file_key, create=False, uri=uri)) as db:
         db.set_busy_timeout(_BUSY_MS)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from veritydb.hooks import buffer
 from veritydb.hooks.capture import Capture
 from veritydb.log.store import Log
 
@@ -29,9 +28,3 @@ def make_small(monkeypatch: pytest.MonkeyPatch | None = None, *, segment_size: i
             defaults[option] = value
         else:
             monkeypatch.setitem(defaults, option, value)
-    # How many rows go by before the buffer looks at its size.
-    assert buffer._STEP_MIN > ROWS_MAX
-    if monkeypatch is None:
-        buffer._STEP_MIN = ROWS_MAX
-    else:
-        monkeypatch.setattr(buffer, "_STEP_MIN", ROWS_MAX)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import apsw
 import pytest
 
 import veritydb
@@ -30,11 +31,16 @@ CALLS_MAX = 2000
 LAYERS = ("sqlite", "system", "log")
 KINDS = {
     "EIO once": (errno.EIO, False),
+    "ENOSPC for good": (errno.ENOSPC, True),
     "ENOSPC once": (errno.ENOSPC, False),
     "EIO for good": (errno.EIO, True),
-    "ENOSPC for good": (errno.ENOSPC, True),
 }
+KINDS_BY_DEFAULT = 2
 STATES = ("existing", "new", "behind", "missing")
+
+
+CLOSING = (apsw.IOError, apsw.FullError)
+"""SQLite ignores what fails while it closes a file; APSW raises it all the same if the VFS is one in Python."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +101,9 @@ def work(path: Path, vfs: str, told: Ledger) -> None:
         db = veritydb.connect(uri, uri=True, key=RAW, isolation_level=None)
     except veritydb.Error:
         return
+    except CLOSING:
+        assert vfs
+        return
     try:
         if not told.attempted:
             with contextlib.suppress(veritydb.Error):
@@ -104,7 +113,7 @@ def work(path: Path, vfs: str, told: Ledger) -> None:
         with contextlib.suppress(veritydb.Error):
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     finally:
-        with contextlib.suppress(veritydb.Error):
+        with contextlib.suppress(*CLOSING) if vfs else contextlib.nullcontext():
             db.close()
         db.close()
 
@@ -156,8 +165,10 @@ def injected(layer: str, faults: Faults, vfs: FaultyVFS) -> Iterator[str]:
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("layer", LAYERS)
 def test_whichever_call_fails_the_caller_is_told_the_truth(
-    tmp_path: Path, vfs: FaultyVFS, beginning: Beginning, layer: str, kind: str
+    tmp_path: Path, vfs: FaultyVFS, beginning: Beginning, layer: str, kind: str, campaign: bool
 ) -> None:
+    if not campaign and list(KINDS).index(kind) >= KINDS_BY_DEFAULT:
+        pytest.skip("part of the campaign: the same calls with the other two of four kinds of failure")
     number, lasting = KINDS[kind]
     for at in range(1, CALLS_MAX):
         folder = tmp_path / f"run-{at}"

@@ -32,8 +32,6 @@ def content(db: apsw.Connection, *, header: tuple[str, ...] = _HEADER) -> dict[s
             continue
         # The rowids of sqlite_sequence tell when tables got their first row, which SQLite says nothing about.
         found[f"table {table}"] = rows(db, table, without_rowid=bool(without_rowid) or table == "sqlite_sequence")
-        if table.startswith("sqlite_stat"):  # The meta table is analyzed too.
-            found[f"table {table}"] = [row[1:] for row in found[f"table {table}"] if applied.TABLE.encode() not in row]
     return {name: value for name, value in found.items() if value or not name.startswith("table sqlite_stat")}
 
 

@@ -34,16 +34,17 @@ class Registrar:
         self._db.create_collation(name, compare)
 
 
-def keyring(path: Path, key: Any) -> keys.Keyring:
-    """Return the keys of the database at ``path``; an empty keyring if it has none."""
-    return keys.load_keys(log_folder(path), None if key is None else keys.normalise(key))
+def keyring(path: Path, key: Any) -> keys.Keyring | None:
+    """Return the keys of the database at ``path``; None without a key."""
+    return None if key is None else keys.load_keys(log_folder(path), keys.normalise(key))
 
 
 @contextlib.contextmanager
 def opened(path: Path, key: Any = None, register: str | None = None) -> Iterator[apsw.Connection]:
     """Open a database file with nothing of VerityDB around it. A rebuilt file has the key of the file it is of."""
     original = path.with_name(path.name.partition(".rebuilt-")[0])
-    file_key = None if key is None else keyring(original, key).current.file_key()
+    ring = keyring(original, key)
+    file_key = None if ring is None else ring.current.file_key()
     db = opening.open_file(str(path), file_key, create=False)
     try:
         if register is not None:

@@ -109,6 +109,11 @@ def copied(folder: Path, target: Path) -> Path:
     return shutil.copytree(folder, target)
 
 
+def unsynced() -> Files:
+    """Return system calls that all succeed, and do not wait for the disk."""
+    return FaultyFiles(lambda *_: False)
+
+
 def poke(path: Path, position: int, data: bytes) -> None:
     """Overwrite bytes of a file."""
     fd = os.open(path, os.O_WRONLY)
@@ -138,7 +143,9 @@ class FaultyFiles(Files):
         self.calls = 0
         self.failed = 0
         for name in self.CALLS:
-            setattr(self, name, self._wrapped(name, getattr(self, f"_{name}", getattr(Files, name)), fails, error, half))
+            setattr(
+                self, name, self._wrapped(name, getattr(self, f"_{name}", getattr(Files, name)), fails, error, half)
+            )
 
     # What matters here is which call fails; that the others reach the disk would only take time.
 

@@ -1,4 +1,4 @@
-"""Where a key comes from: a file, the environment, or a prompt. Never an argument, which everybody on a machine sees."""
+"""Where a key comes from: a file, the environment, a prompt. Never an argument, which every user of a machine sees."""
 
 from __future__ import annotations
 

@@ -28,6 +28,7 @@ from veritydb.log.segment import (
     damaged,
     enter,
     follow,
+    is_segment_name,
     segment_name,
 )
 
@@ -95,8 +96,11 @@ class Following:
                 return
             number -= 1
 
-    def catch_up(self) -> None:
+    def catch_up(self, *, judging: bool = True) -> None:
         """Under the lock, read on to the true end and judge what stands behind it.
+
+        A reader that could not have the lock reads on without ``judging``: what is no whole record may be one that is
+        being written.
 
         Raises ``LogDamaged``, ``OSError``; the head then still names verified records only.
         """
@@ -126,7 +130,7 @@ class Following:
             segment, before_last = self._current(), None
 
         self._space = self._files.size(self._fd) - RESERVE
-        if careful or why is not None:
+        if judging and (careful or why is not None):
             self._judge(segment, why)
         if self.torn is None:
             if marked:
@@ -244,8 +248,3 @@ class Following:
     def _damaged(self, why: str) -> LogDamaged:
         head = self.head
         return damaged(head.segment, head.position, head.next_offset, why)
-
-
-def is_segment_name(name: str) -> bool:
-    """Return whether a file of the folder is a segment."""
-    return len(name) == 12 and name.isascii() and name[:8].isdecimal() and name[8:] == ".seg"

@@ -190,11 +190,6 @@ def unpack_header(data: bytes) -> RecordHeader:
     )  # fmt: skip
 
 
-def padding(body_length: int) -> int:
-    """Return how many zero bytes follow a body, so that every frame begins at a multiple of 8."""
-    return -body_length & 7
-
-
 def pack_end(next_segment: int, last_hash: bytes) -> bytes:
     """Return the mark behind the last record of a segment: where to go on, and what the next record builds on."""
     return pack_prefix(MAGIC_END, next_segment, 0, last_hash)

@@ -359,6 +359,11 @@ def segment_name(number: int) -> str:
     return f"{number:08d}.seg"
 
 
+def is_segment_name(name: str) -> bool:
+    """Return whether a file of the folder is a segment."""
+    return len(name) == 12 and name.isascii() and name[:8].isdecimal() and name[8:] == ".seg"
+
+
 def damaged(segment: int, position: int, offset: int | None, why: str) -> LogDamaged:
     """Return the error that names the place of the damage."""
     name = segment_name(segment)

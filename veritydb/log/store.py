@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 SEGMENT_SIZE = 64 << 20
 SPACE_FIRST = 256 << 10
 SPACE_STEP = 1 << 20
-PATIENCE = 5.0
+PATIENCE = 0.2
 """Seconds for which opening for reading waits while somebody else appends."""
 
 _ZERO8 = bytes(8)
@@ -126,8 +126,8 @@ class Log(Following):
         transactions known to be committed.
 
         If somebody else holds the lock, :attr:`head` is only a lower bound until the first :meth:`acquire`; opening
-        for reading, which has no such second chance, waits ``patience`` seconds for it first and then raises
-        ``LogBusy``. Raises ``LogMissing``, ``LogDamaged``, ``LogMismatch``, ``LogUnavailable``.
+        for reading, which has no such second chance, waits ``patience`` seconds for it and then reads without it, up to
+        the last whole record. Raises ``LogMissing``, ``LogDamaged``, ``LogMismatch``, ``LogUnavailable``.
         """
         files = files or Files()
         folder = Path(folder)
@@ -146,7 +146,7 @@ class Log(Following):
                     log.acquire(patience if read_only else 0)
                 except LogBusy:
                     if read_only:
-                        raise
+                        log.catch_up(judging=False)
                 else:
                     log.release()
             except BaseException:
@@ -378,8 +378,7 @@ class Log(Following):
         files = self._files
         fd = files.open(self._current().path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            if files.size(fd) > position:
-                files.ftruncate(fd, position)
+            files.ftruncate(fd, position)
             files.fdatasync(fd)
         finally:
             files.close(fd)

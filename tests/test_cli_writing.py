@@ -1,0 +1,208 @@
+"""``veritydb adopt`` and ``export``, and how every command behaves: exit codes, prompts, pipes, locales."""
+
+from __future__ import annotations
+
+import os
+import pty
+import sqlite3
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import veritydb as package
+from tests.support.cli import COMMAND, KEY, environment, veritydb
+from veritydb.cli import exits
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Path:
+    """A plain SQLite file with two rows."""
+    path = tmp_path / "plain.db"
+    db = sqlite3.connect(path)
+    db.execute("CREATE TABLE t(a)")
+    db.execute("INSERT INTO t(rowid, a) VALUES (3, 'three'), (7, 'seven')")
+    db.commit()
+    db.close()
+    return path
+
+
+@pytest.fixture
+def clinic(tmp_path: Path) -> Path:
+    """An encrypted database."""
+    path = tmp_path / "clinic.db"
+    db = package.connect(path, key=KEY)
+    db.execute("CREATE TABLE t(a)")
+    for number in range(200):
+        db.execute("INSERT INTO t VALUES (?)", (number,))
+        db.commit()
+    db.close()
+    return path
+
+
+def test_adopt_and_export_there_and_back(plain: Path, tmp_path: Path) -> None:
+    """In place, encrypted; then verified; then a plain file again."""
+    ran = veritydb("adopt", plain, "--actor", "me", "--json", key=KEY)
+    assert ran.code == 0, ran.err
+    assert (ran.json["path"], ran.json["encrypted"]) == (str(plain), True)
+    assert b"three" not in plain.read_bytes()
+    assert veritydb("verify", plain, key=KEY).code == 0
+    (line,) = veritydb("log", plain, "--json", key=KEY).lines
+    assert (line["actor"], line["reason"], line["rows"]) == ("me", "adopted from plain.db", {"t": {"insert": 2}})
+    back = tmp_path / "back.db"
+    assert veritydb("export", plain, back, key=KEY).code == 0
+    db = sqlite3.connect(back)
+    assert db.execute("SELECT rowid, a FROM t").fetchall() == [(3, "three"), (7, "seven")]
+    db.close()
+
+
+def test_adopt_without_a_key_says_that_nothing_is_encrypted(plain: Path, tmp_path: Path) -> None:
+    """And with a target the source stays."""
+    before = plain.read_bytes()
+    ran = veritydb("adopt", plain, tmp_path / "new.db")
+    assert ran.code == 0
+    assert "no: no key was given" in ran.out
+    assert plain.read_bytes() == before
+
+
+def test_expected_errors_are_one_line_and_an_exit_code(plain: Path, clinic: Path, tmp_path: Path) -> None:
+    """No traceback, the kind of error in the code, the sentence on the error stream, nothing on the output."""
+    with_log = tmp_path / "lost.db"
+    package.connect(with_log).close()
+    (tmp_path / "lost.db-log").rename(tmp_path / "elsewhere")
+    readable = tmp_path / "readable.key"
+    readable.write_text(KEY)
+    readable.chmod(0o644)
+    for arguments, key, code in (
+        (["info", tmp_path / "none.db"], None, 2),
+        (["verify", plain], None, 4),
+        (["info", plain], None, 5),
+        (["log", clinic], None, 3),
+        (["log", clinic], "wrong", 3),
+        (["log", clinic, "--key-file", readable], None, 2),
+        (["log", clinic, "--key-file", tmp_path / "none.key"], None, 3),
+        (["adopt", clinic], KEY, 2),
+        (["adopt", plain, "--encrypt"], None, 3),
+        (["export", clinic, plain], KEY, 2),
+        (["replay", clinic, tmp_path / "new.db", "--at", "999"], KEY, 2),
+        (["keys", "export", with_log], None, 4),
+        (["nonsense"], None, 2),
+    ):
+        ran = veritydb(*arguments, key=key)
+        assert ran.code == code, (arguments, ran)
+        assert ran.out == ""
+        assert "Traceback" not in ran.err
+        if arguments != ["nonsense"]:
+            assert ran.err.startswith("veritydb: ")
+            assert ran.err.count("\n") == 1
+
+
+def test_a_database_in_use_is_its_own_exit_code(plain: Path) -> None:
+    """So that a script can try again."""
+    db = sqlite3.connect(plain, isolation_level=None)
+    db.execute("BEGIN EXCLUSIVE")
+    ran = veritydb("adopt", plain)
+    db.close()
+    assert (ran.code, ran.err.count("\n")) == (exits.Exit.BUSY, 1)
+    assert "in use" in ran.err
+
+
+def test_errors_are_json_for_programs(clinic: Path) -> None:
+    """With --json, on the error stream."""
+    ran = veritydb("log", clinic, "--json")
+    assert ran.code == 3
+    assert '"error": "KeyMissing"' in ran.err
+
+
+def test_a_reader_that_goes_away_ends_the_writer_quietly(clinic: Path) -> None:
+    """As in ``veritydb log | head``."""
+    writer = subprocess.Popen(
+        [*COMMAND, "log", str(clinic), "--changes", "--json"],
+        env=environment(KEY), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert writer.stdout is not None
+    assert writer.stderr is not None
+    writer.stdout.close()
+    with writer.stderr:
+        assert writer.stderr.read() == b""
+    assert writer.wait(60) in (0, -13)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_locale_without_the_character_is_no_reason_to_fail(tmp_path: Path, encoding: str) -> None:
+    """The name is spelled out."""
+    path = tmp_path / "a.db"
+    db = package.connect(path, actor="Ωmega")
+    db.execute("CREATE TABLE t(a)")
+    db.close()
+    ran = veritydb("log", path, PYTHONIOENCODING=encoding, PYTHONUTF8="0", LC_ALL="C")
+    assert ran.code == 0, ran.err
+    assert r"\u03a9mega" in ran.out
+    help_text = veritydb("--help", PYTHONIOENCODING=encoding, PYTHONUTF8="0", LC_ALL="C")
+    assert help_text.code == 0
+    assert "verify" in help_text.out
+
+
+def at_a_terminal(*arguments: object, typed: bytes, **variables: str) -> tuple[int, str]:
+    """Run with a terminal as input and error stream, type, and return the exit code and what was shown."""
+    master, slave = pty.openpty()
+    run = subprocess.Popen(
+        [*COMMAND, *map(str, arguments)],
+        env=environment(None, TERM="xterm", **variables),
+        stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+    )  # fmt: skip
+    os.close(slave)
+    shown = b""
+    try:
+        while data := os.read(master, 4096):
+            shown += data
+            if shown.endswith(b": ") and typed:
+                line, _, typed = typed.partition(b"\n")
+                os.write(master, line + b"\n")
+    except OSError:
+        pass  # What Linux says when the other side of a terminal has gone.
+    os.close(master)
+    return run.wait(60), shown.decode()
+
+
+def test_at_a_terminal_the_key_is_asked_for_and_not_shown(clinic: Path) -> None:
+    """Only there; and a wrong one is a wrong key."""
+    code, shown = at_a_terminal("log", clinic, "--last", 1, typed=KEY.encode() + b"\n")
+    assert code == 0, shown
+    assert "Key of clinic.db: " in shown
+    assert KEY not in shown
+    assert "+1 t" in shown
+    assert at_a_terminal("log", clinic, typed=b"wrong\n")[0] == 3
+
+
+def test_a_new_key_is_asked_for_twice(plain: Path) -> None:
+    """Because a slip of the finger would make the data unreadable."""
+    code, shown = at_a_terminal("adopt", plain, "--encrypt", typed=b"one\nother\n")
+    assert code == 2
+    assert "differ" in shown
+    assert at_a_terminal("adopt", plain, "--encrypt", typed=f"{KEY}\n{KEY}\n".encode())[0] == 0
+    assert veritydb("verify", plain, key=KEY).code == 0
+
+
+def test_colours_are_for_terminals_and_can_be_switched_off(clinic: Path) -> None:
+    """NO_COLOR, https://no-color.org."""
+    coloured = at_a_terminal("log", clinic, "--last", 1, typed=KEY.encode() + b"\n")[1]
+    bare = at_a_terminal("log", clinic, "--last", 1, typed=KEY.encode() + b"\n", NO_COLOR="1")[1]
+    assert "\x1b[" in coloured
+    assert "\x1b[" not in bare
+
+
+def test_every_command_explains_itself(tmp_path: Path) -> None:
+    """With an example, and without needing a database."""
+    for command in (["info"], ["log"], ["verify"], ["replay"], ["adopt"], ["export"], ["keys", "export"]):
+        ran = veritydb(*command, "--help", COLUMNS="200")
+        assert ran.code == 0
+        assert f"veritydb {' '.join(command)} " in ran.out
+        assert "--json" in ran.out
+
+
+def test_the_shell_can_complete(tmp_path: Path) -> None:
+    """What ``--show-completion`` writes is a script for the shell."""
+    ran = veritydb("--show-completion", "bash", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")
+    assert ran.code == 0, ran.err
+    assert "_VERITYDB_COMPLETE" in ran.out
