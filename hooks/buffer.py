@@ -107,6 +107,7 @@ class ChangeBuffer:
     __slots__ = (
         "_bytes",
         "_bytes_max",
+        "_ended",
         "_entries",
         "_holes",
         "_measured",
@@ -145,6 +146,8 @@ class ChangeBuffer:
         """Length of the current run at which :meth:`look` is due."""
 
         self._entries: list[Run | Event] = []
+        self._ended = False
+        """Whether the last run may not be gone on with."""
         self._overflow = overflow
         self._parts: list[int] = []
         """For each part in the overflow, how many entries lie before its end."""
@@ -188,12 +191,18 @@ class ChangeBuffer:
     # ---- what the hook does
 
     def begin_run(self, table: Table, code: int) -> Run:
-        """Begin a run; the hook appends to its lists through ``add_rowid`` and the others."""
+        """Begin a run, or go on with the last; the hook appends to its lists through ``add_rowid`` and the others."""
         if self._overflow is not None and len(self._entries) >= self._runs_check_at:
             self._runs_check_at += _RUNS_STEP
             self.look()
-        run = Run(table, code)
-        self._entries.append(run)
+        entries = self._entries
+        last = entries[-1] if entries else None
+        if type(last) is Run and last.table is table and last.code == code and not self._ended:
+            run = last  # A rollback, or a row of another kind that was rolled back, had interrupted it.
+        else:
+            run = Run(table, code)
+            entries.append(run)
+        self._ended = False
         self.code = code
         self.rowids = run.rowids
         self.add_rowid = run.rowids.append
@@ -201,12 +210,17 @@ class ChangeBuffer:
         self.add_before = run.before.append
         self.add_after = run.after.append
         self.name = table.name
-        self.check_at = _STEP_FIRST
+        self.check_at = len(run.rowids) + _STEP_FIRST
         return run
 
-    def end_run(self) -> None:
-        """Let the next row begin a run."""
+    def pause_run(self) -> None:
+        """Let the next row come to :meth:`begin_run`, which may go on with the run."""
         self.name = None
+
+    def end_run(self) -> None:
+        """Let the next row begin another run."""
+        self.name = None
+        self._ended = True
 
     def look(self) -> None:
         """Estimate the size, spill if it is too much, and say when to look again."""
@@ -259,6 +273,7 @@ class ChangeBuffer:
             return
         count, length = mark
         self.name = None
+        self._ended = False
         base = self._parts[-1] if self._parts else 0
         if count < base or (count == base and length >= 0 and base):
             self._unspill(count)

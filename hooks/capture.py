@@ -149,7 +149,7 @@ class Capture:
     def enabled(self, value: bool) -> None:
         self._enabled = value
         # The hook stays installed: a DELETE without WHERE that is prepared while there is none reports no rows ever.
-        # It tests nothing more than the name of the current run, so end the run.
+        # It tests nothing more than the name of the current run.
         self.buffer.end_run()
 
     @property
@@ -237,6 +237,8 @@ class Capture:
         SQLite does is known all the same: a statement that opened a journal, which was heard, is rolled back to it;
         one that did not keeps its rows; and if the whole transaction is gone, autocommit is on. Only if the exception
         came out of our own callbacks, a row may be missing, and the transaction may not commit.
+
+        After an error of SQLite's own there is nothing to do, and nothing is done.
         """
         if self.joined and self.db.get_autocommit():
             self._on_rollback_hook()
@@ -387,10 +389,10 @@ class Capture:
             buffer.add_rowid_after(u.rowid_new)
         buffer.add_rowid(rowid)
         if self.catalog.text_encoding != "utf-8":
-            buffer.end_run()
+            buffer.pause_run()  # The next row is to be looked at too.
 
     def _on_late_row(self, table: Table, u: apsw.PreUpdate) -> None:
-        self.buffer.end_run()
+        self.buffer.pause_run()
         self._late.touch(table, u.rowid)
         if u.opcode == UPDATE:
             self._late.touch(table, u.rowid_new)

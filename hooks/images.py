@@ -67,11 +67,14 @@ def mend_short_rows(images: list[Image], columns: Sequence[int]) -> list[Image]:
 
 
 def exact_text(raw: bytes, encoding: str) -> Value:
-    """Return the value of TEXT stored as ``raw``: a str if it is one, otherwise the bytes."""
+    """Return the value of TEXT stored as ``raw``: a str if binding it stores these bytes again, otherwise the bytes."""
     try:
-        return raw.decode(encoding)
+        text = raw.decode(encoding)
     except UnicodeDecodeError:
         return RawText(raw)
+    if encoding != "utf-8" and ("\ufffe" in text or "\uffff" in text):
+        return RawText(raw)  # SQLite's translation from UTF-8 makes U+FFFD of the two.
+    return text
 
 
 def has_real_affinity(declared: str) -> bool:

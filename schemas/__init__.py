@@ -11,9 +11,10 @@ from typing import Any
 
 import capnp
 
+_capnp: Any = capnp  # its stubs are generated and do not know the parser
 _HERE = Path(__file__).resolve().parent
 # Their own parser: the import hook that pycapnp offers is process-wide, and a library has no business there.
-_parser = capnp.SchemaParser()
+_parser: Any = _capnp.SchemaParser()
 
 record: Any = _parser.load(str(_HERE / "record.capnp"))
 files: Any = _parser.load(str(_HERE / "files.capnp"))

@@ -89,7 +89,7 @@ def test_truncation_cuts_the_run_in_which_the_mark_lies() -> None:
     put(buffer, U, INSERT, 1)
     buffer.truncate(mark)
     put(buffer, T, INSERT, 3)
-    assert [event.rowids for event in buffer.events() if isinstance(event, Rows)] == [[1], [3]]
+    assert [event.rowids for event in buffer.events() if isinstance(event, Rows)] == [[1, 3]]
 
 
 def test_truncation_to_the_beginning_leaves_nothing() -> None:

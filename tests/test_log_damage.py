@@ -306,6 +306,22 @@ class TestBetweenSegments:
         assert segment_path(folder).read_bytes()[end : end + PREFIX_SIZE] == mark
         assert read_back(folder)[-1] == b"more"
 
+    def test_the_next_segments_name_is_durable_before_the_mark_is_written_again(self, log: Log, folder: Path) -> None:
+        end, _ = self.rolled(log)
+        log.close()
+        poke(segment_path(folder), end, bytes(PREFIX_SIZE))
+        files = unsynced()
+        synced = files.fsync_dir
+        seen: list[bytes] = []
+
+        def fsync_dir(path: str) -> None:
+            seen.append(segment_path(folder).read_bytes()[end : end + PREFIX_SIZE])
+            synced(path)
+
+        files.fsync_dir = fsync_dir  # type: ignore[method-assign]
+        with contextlib.closing(Log.open(folder, start=Place(0, 128), files=files)):
+            assert seen == [bytes(PREFIX_SIZE)]
+
     def test_a_missing_mark_is_passed_by_readers_who_may_not_write(self, log: Log, folder: Path) -> None:
         end, _ = self.rolled(log)
         commit(log, b"more")

@@ -64,8 +64,9 @@ class Machine(RuleBasedStateMachine):
             self.step(number, "PRAGMA foreign_keys = ON")
             if number == 0:
                 for statement in SCHEMA:
+                    if not self.keys and statement.startswith("INSERT"):
+                        self.keys = net.key_columns(plain.db, COMPARED_WITH_SESSION)
                     self.step(number, statement)
-                self.keys = net.key_columns(plain.db, COMPARED_WITH_SESSION)
 
     def teardown(self) -> None:
         """Close everything; then the whole log must replay to the file."""

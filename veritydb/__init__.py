@@ -42,9 +42,8 @@ from veritydb.dbapi2 import (
     sqlite_version,
     sqlite_version_info,
     threadsafety,
-    version,
-    version_info,
 )
+from veritydb.deprecations import version_of
 from veritydb.errors import (
     CaptureError,
     ConfigurationError,
@@ -142,16 +141,13 @@ __all__ = [
     "sqlite_version",
     "sqlite_version_info",
     "threadsafety",
-    "version",
-    "version_info",
 ]
 __all__ += constants.__all__
 
 
-def __getattr__(name: str) -> object:
-    if name == "OptimizedUnicode":  # Deprecated since Python 3.10, and gone since 3.12.
-        from warnings import warn
+# sqlite3.version is a text. The module of that name is found in sys.modules by whoever imports from it.
+globals().pop("version", None)
 
-        warn("OptimizedUnicode is deprecated, use str instead", DeprecationWarning, stacklevel=2)
-        return str
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __getattr__(name: str) -> object:
+    return version_of(__name__, name)

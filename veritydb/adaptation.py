@@ -10,11 +10,13 @@ is of a type that SQLite stores as it is, costs one C call and no loop in Python
 from __future__ import annotations
 
 import datetime
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, TypeAlias
 
+import apsw
+
+from veritydb.deprecations import deprecated
 from veritydb.errors import ProgrammingError
 
 Adapter: TypeAlias = Callable[[Any], Any]
@@ -121,15 +123,19 @@ def _each(rows: Iterator[Any]) -> Iterator[Any]:
 
 
 class _Names(Mapping[str, Any]):
-    """Named parameters, each adapted when SQLite asks for it, so that only names that occur are looked up."""
+    """Named parameters, each adapted once, when SQLite asks for it: names that do not occur are never looked at."""
 
-    __slots__ = ("_given",)
+    __slots__ = ("_adapted", "_given")
 
     def __init__(self, given: Mapping[str, Any]) -> None:
         self._given = given
+        self._adapted: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
-        return _value(self._given[name], 0)
+        adapted = self._adapted
+        if name not in adapted:
+            adapted[name] = _value(self._given[name], len(adapted) + 1)
+        return adapted[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._given)
@@ -182,16 +188,6 @@ def converters_of(
     return found if any(converter is not None for converter in found) else None
 
 
-def converted(row: tuple[Any, ...], found: Sequence[Converter | None]) -> tuple[Any, ...]:
-    """Return ``row`` with its columns converted. NULL and zero-length values become None, as in sqlite3."""
-    return tuple(
-        [
-            value if converter is None else (converter(data) if (data := as_bytes(value)) else None)
-            for value, converter in zip(row, found, strict=False)
-        ]
-    )
-
-
 def as_bytes(value: Any) -> bytes | None:
     """Return ``value`` as ``sqlite3_column_blob`` would: numbers as SQLite writes them in text."""
     if value is None or value.__class__ is bytes:
@@ -204,30 +200,24 @@ def as_bytes(value: Any) -> bytes | None:
 
 
 def _real(value: float) -> str:
-    # SQLite renders a REAL with 15 significant digits, and always with a point ("%!.15g").
-    text = f"{value:.15g}"
-    if text in ("inf", "-inf"):
-        return text.capitalize() if text == "inf" else "-Inf"
-    mantissa, mark, exponent = text.partition("e")
-    if "." not in mantissa:
-        mantissa += ".0"
-    return mantissa + mark + exponent
+    # How many digits, and where the exponent begins, depends on SQLite's version; so SQLite writes it.
+    global _sqlite
+    if _sqlite is None:
+        _sqlite = apsw.Connection(":memory:")
+    return str(_sqlite.execute("SELECT CAST(? AS TEXT)", (value,)).get)
+
+
+_sqlite: apsw.Connection | None = None
 
 
 # What sqlite3 registers by itself -------------------------------------------------------------------------------------
 
 
 def _deprecated(what: str) -> None:
-    # Since Python 3.12 the standard module says this, and programs that silence or forbid it expect it.
-    if sys.version_info >= (3, 12):
-        from warnings import warn
-
-        warn(
-            f"The default {what} is deprecated as of Python 3.12; "
-            "see the sqlite3 documentation for suggested replacement recipes",
-            DeprecationWarning,
-            stacklevel=3,
-        )
+    deprecated(
+        f"The default {what} is deprecated as of Python 3.12; "
+        "see the sqlite3 documentation for suggested replacement recipes"
+    )
 
 
 def _adapt_date(value: datetime.date) -> str:

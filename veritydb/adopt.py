@@ -238,6 +238,7 @@ class _Adoption:
             self._write(source, log, keyring)
         finally:
             log.close()
+        self._progress("making the new file", 0, 1)
         rebuild(
             self.new_log,
             self.new_file,

@@ -145,9 +145,7 @@ def _log_content(session: Session) -> None:
             size += event_size
         head = log.head
         place = log.place()
-        index = AppliedIndex(
-            log.stream, head.next_offset + 1, identity, head.hash, place.segment, place.position
-        )
+        index = AppliedIndex(log.stream, head.next_offset + 1, identity, head.hash, place.segment, place.position)
         body = one_transaction(identity, session.actor, session.reason_text, pending)
         writer.commit(identity, body, spilled if spilled.count else None)
         applied.write(cursor, index)

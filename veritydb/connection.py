@@ -13,15 +13,17 @@ import gc
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from inspect import Parameter, Signature
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from warnings import warn
 
 import apsw
 
-from veritydb import blob, constants, cursor, errors, functions
+from veritydb import backups, blob, constants, cursor, errors, functions
 from veritydb.constants import LEGACY_TRANSACTION_CONTROL
 from veritydb.cursor import Cursor
+from veritydb.deprecations import keyword_only_soon, positional_soon
 from veritydb.errors import DataError, OperationalError, ProgrammingError
 from veritydb.row import type_name
 from veritydb.session import BARE_BEGIN, Session
@@ -82,6 +84,7 @@ class Connection:
     ProgrammingError: ClassVar[type[errors.ProgrammingError]] = errors.ProgrammingError
     NotSupportedError: ClassVar[type[errors.NotSupportedError]] = errors.NotSupportedError
 
+    @keyword_only_soon("_sqlite3.Connection", 1)
     def __init__(
         self,
         database: str | bytes | os.PathLike[str] | os.PathLike[bytes],
@@ -259,6 +262,7 @@ class Connection:
 
     # Functions and handlers -------------------------------------------------------------------------------------------
 
+    @positional_soon("name", "narg", "func")
     def create_function(
         self, name: str, narg: int, func: Callable[..., Any] | None, *, deterministic: bool = False
     ) -> None:
@@ -269,6 +273,7 @@ class Connection:
         if not _creates(lambda: session.db.create_scalar_function(name, made, narg, flags=flags)):
             raise OperationalError("Error creating function")
 
+    @positional_soon("name", "n_arg", "aggregate_class")
     def create_aggregate(self, name: str, n_arg: int, aggregate_class: Any) -> None:
         """Let SQL aggregate with instances of ``aggregate_class``: ``step(…)``, ``finalize()``; None removes it."""
         session = self._opened()
@@ -293,17 +298,20 @@ class Connection:
         made = None if callback is None else functions.collation(callback)
         session.guard(lambda: session.db.create_collation(str.__str__(name), made))
 
+    @positional_soon("authorizer_callback")
     def set_authorizer(self, authorizer_callback: Callable[..., int] | None) -> None:
         """Ask ``authorizer_callback`` before ours what a statement may do."""
         session = self._opened()
         session.user_authorizer = None if authorizer_callback is None else functions.authorizer(authorizer_callback)
 
+    @positional_soon("progress_handler")
     def set_progress_handler(self, progress_handler: Callable[[], Any] | None, n: int) -> None:
         """Call ``progress_handler`` every ``n`` instructions; if it returns true, the statement is interrupted."""
         session = self._opened()
         made = None if progress_handler is None else functions.progress(progress_handler)
         session.db.set_progress_handler(made, n, id=_PROGRESS)
 
+    @positional_soon("trace_callback")
     def set_trace_callback(self, trace_callback: Callable[[str], Any] | None) -> None:
         """Call ``trace_callback`` with each statement, its parameters filled in, before it runs."""
         session = self._opened()
@@ -326,7 +334,9 @@ class Connection:
         session = self._opened()
         if name not in session.db.db_names():
             readonly = True  # SQLite says that there is no such database, which is no question of writing to it.
-        return blob.blob(self, session.guard(lambda: session.blob_open(table, column, row, readonly=readonly, name=name)))
+        return blob.blob(
+            self, session.guard(lambda: session.blob_open(table, column, row, readonly=readonly, name=name))
+        )
 
     def backup(
         self,
@@ -341,8 +351,6 @@ class Connection:
 
         A file of VerityDB's has a log, which a copied page would not be in: NotSupportedError.
         """
-        from veritydb import backups
-
         session = self._opened()
         if progress is not None and not callable(progress):
             raise TypeError("progress argument must be a callable")
@@ -365,8 +373,6 @@ class Connection:
 
     def deserialize(self, data: Any, /, *, name: str = "main") -> None:
         """Make ``data`` the content of an in-memory database; a file is changed through its log only."""
-        from veritydb import backups
-
         session = self._opened()
         with memoryview(data) as view:
             if not view.c_contiguous:
@@ -541,6 +547,7 @@ if TYPE_CHECKING:
 
 else:
 
+    @keyword_only_soon("sqlite3.connect", 0)
     def connect(*args, **kwargs):
         """Open a database and its log; see :class:`Connection`.
 
@@ -582,5 +589,9 @@ def _creates(create: Callable[[], object]) -> bool:
     return True
 
 
+# Called without an argument, a closed connection complains of being closed, so __call__ takes any number of them.
+Connection.__call__.__signature__ = Signature(  # type: ignore[attr-defined]
+    [Parameter("self", Parameter.POSITIONAL_ONLY), Parameter("sql", Parameter.POSITIONAL_ONLY)]
+)
 cursor.connections.append(Connection)
 Connection.__module__ = Statement.__module__ = connect.__module__ = "veritydb"

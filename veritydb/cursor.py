@@ -14,6 +14,7 @@ is caught by ``__getattr__``, and a cursor or database that was closed has no ro
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import islice
@@ -26,6 +27,7 @@ from veritydb import adaptation, texts
 from veritydb import row as rows_of_names
 from veritydb.adaptation import bindable, bindable_rows
 from veritydb.constants import PARSE_COLNAMES, PARSE_DECLTYPES
+from veritydb.deprecations import named_by_sequence
 from veritydb.errors import DataError, Error, OperationalError, ProgrammingError
 from veritydb.row import Row
 from veritydb.translation import translated
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from veritydb.session import Session
 
 _NO_ROWS: Iterator[Any] = iter(())
+_WARNS_OF_NAMES = sys.version_info >= (3, 12)
 _RECURSIVE = "Recursive use of cursors not allowed."
 _NO_NAME = re.compile(r"Binding (\d+) has no name")
 
@@ -111,6 +114,9 @@ class Cursor:
             else:
                 if self._row is not None:
                     cursor.execute("")  # The last query is over, also where this statement runs elsewhere.
+                if plan is None and _WARNS_OF_NAMES and bindings.__class__ in (tuple, list) and bindings:
+                    session._plan(sql, bindings)
+                    named_by_sequence(session.planner._cursor.bindings_names)
                 plan, rows, count = session.execute(cursor, sql, bindings)
         except Exception as error:
             self._execute_failed(error, sql, session)

@@ -24,6 +24,7 @@ from veritydb.connection import Connection, connect
 from veritydb.constants import *  # noqa: F403  some 170 names, written out in constants.__all__
 from veritydb.constants import __all__ as _constants
 from veritydb.cursor import Cursor
+from veritydb.deprecations import version_of
 from veritydb.errors import (
     DatabaseError,
     DataError,
@@ -46,9 +47,6 @@ threadsafety = 3
 
 sqlite_version = apsw.sqlite_lib_version()
 sqlite_version_info = tuple([int(part) for part in sqlite_version.split(".")])
-version = "2.6.0"
-"""The version of the DB-API module that this one stands for; it last changed in 2010."""
-version_info = (2, 6, 0)
 
 Date = datetime.date
 Time = datetime.time
@@ -125,7 +123,9 @@ __all__ = [
     "sqlite_version",
     "sqlite_version_info",
     "threadsafety",
-    "version",
-    "version_info",
 ]
 __all__ += _constants
+
+
+def __getattr__(name: str) -> object:
+    return version_of(__name__, name)

@@ -80,7 +80,9 @@ def _rows(cursor: Any, table: str) -> Iterator[str]:
     columns = [_identifier(column[1]) for column in cursor.execute(f"PRAGMA table_info({name})").fetchall()]
     values = "','".join(f"||quote({column})||" for column in columns)
     # A literal with a name in it doubles the quotes the name may hold.
-    for (statement,) in cursor.execute(f"SELECT 'INSERT INTO {name.replace(chr(39), chr(39) * 2)} VALUES('{values}')' FROM {name}"):
+    for (statement,) in cursor.execute(
+        f"SELECT 'INSERT INTO {name.replace(chr(39), chr(39) * 2)} VALUES('{values}')' FROM {name}"
+    ):
         yield f"{statement};"
 
 

@@ -148,9 +148,7 @@ def _step(run: _Aggregation, *arguments: Any) -> None:
             run.made = run.make()
         except BaseException as error:
             run.failed = True
-            raise _failure_of(
-                error, run.make, "user-defined aggregate's '__init__' method raised error"
-            ) from None
+            raise _failure_of(error, run.make, "user-defined aggregate's '__init__' method raised error") from None
     run.call("step", *arguments)
 
 
@@ -254,6 +252,8 @@ def trace(
 
     def call(cursor: apsw.Cursor, sql: str, _: Any) -> bool:
         nonlocal bare
+        if not sql:
+            return True  # That is how a query is given up.
         if cursor in control:
             if sql.startswith("BEGIN"):
                 bare = sql == bare_begin

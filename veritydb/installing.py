@@ -1,33 +1,49 @@
 """Running a program with ``sqlite3`` replaced: ``with veritydb.install():`` and ``python -m veritydb run script.py``.
 
-While installed, ``import sqlite3`` (and ``sqlite3.dbapi2``, ``sqlite3.dump``) finds VerityDB. A module that imported the
-standard one before keeps what it has.
+While installed, ``import sqlite3`` (and ``sqlite3.dbapi2``) finds VerityDB. A module that imported the standard one before
+keeps what it has.
 """
 
 from __future__ import annotations
 
+import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
-_NAMES = ("sqlite3", "sqlite3.dbapi2", "sqlite3.dump")
+_NAMES = ("sqlite3", "sqlite3.dbapi2")
 
 
 @contextmanager
 def install() -> Iterator[None]:
     """Let ``import sqlite3`` find VerityDB inside the ``with``."""
-    import veritydb
-    from veritydb import dbapi2, dump
-
-    before = {name: sys.modules.get(name) for name in _NAMES}
-    replacements: tuple[ModuleType, ...] = (veritydb, dbapi2, dump)
-    sys.modules.update(zip(_NAMES, replacements, strict=True))
+    before = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "sqlite3"}
+    for name in before:
+        del sys.modules[name]
+    sys.modules.update(_stand_in())
     try:
         yield
     finally:
-        for name, module in before.items():
-            if module is None:
-                del sys.modules[name]
-            else:
-                sys.modules[name] = module
+        for name in [name for name in sys.modules if name.partition(".")[0] == "sqlite3"]:
+            del sys.modules[name]
+        sys.modules.update(before)
+
+
+def _stand_in() -> dict[str, ModuleType]:
+    """Make the modules that are found instead.
+
+    They are not VerityDB's own, so that modules which only exist beside the standard one (``python -m sqlite3``) are
+    still found there, and use what they import: this.
+    """
+    import veritydb
+    from veritydb import dbapi2
+
+    made = {name: ModuleType(name, module.__doc__) for name, module in zip(_NAMES, (veritydb, dbapi2), strict=True)}
+    for name, source in zip(_NAMES, (veritydb, dbapi2), strict=True):
+        content = {key: value for key, value in vars(source).items() if not key.startswith("__")}
+        made[name].__dict__.update(content, __all__=source.__all__, __getattr__=source.__getattr__)
+    package = made["sqlite3"]
+    package.__path__ = list(sqlite3.__path__)
+    package.dbapi2 = made["sqlite3.dbapi2"]  # type: ignore[attr-defined]
+    return made

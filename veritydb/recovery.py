@@ -7,7 +7,9 @@ Driven by :mod:`veritydb.session` at open and by :mod:`veritydb.transaction` whe
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import apsw
@@ -18,8 +20,10 @@ from veritydb.errors import LogMismatch
 from veritydb.events import Cut, Genesis
 from veritydb.log import Place, Replicator
 from veritydb.records import Reader, Writer
+from veritydb.replay.rebuilding import rebuild
 from veritydb.replay.redo import redo
 from veritydb.sealing import Opener
+from veritydb.streams import Stream, sync_folder
 from veritydb.version import SOFTWARE
 
 
@@ -95,17 +99,16 @@ class Recovery:
 
         The caller has switched capture off. Raises what redo raises; the file is then as it was.
         """
-        if not applied.exists(cursor):
-            self._prepare_empty(cursor, log)
         cursor.execute("BEGIN IMMEDIATE")
         try:
             log.acquire(timeout)
             try:
                 if log.torn is not None:
                     self.cut(log, writer)
-                index = applied.read(cursor) or applied.first(log.stream)
+                index = applied.read(cursor)
+                assert index is not None
                 self.check(log, index)
-                if index.next_offset < log.head.next_offset or not applied.exists(cursor):
+                if index.next_offset < log.head.next_offset:
                     redo(db, Reader(log, self.opener), index, register=self._register)
                 cursor.execute("COMMIT")
             finally:
@@ -115,12 +118,32 @@ class Recovery:
                 cursor.execute("ROLLBACK")
             raise
 
-    def _prepare_empty(self, cursor: apsw.Cursor, log: Replicator) -> None:
-        # Header fields that can only be chosen before the first table, as the stream's first record has them.
-        genesis = Reader(log, self.opener).genesis()
-        if genesis is not None:
-            cursor.execute(f"PRAGMA encoding = '{genesis.encoding}'").fetchall()
-            cursor.execute(f"PRAGMA auto_vacuum = {int(genesis.auto_vacuum)}").fetchall()
+
+def restore(stream: Stream, *, key: Any, register: Callable[[Any], None] | None, timeout: float) -> None:
+    """Make the missing file of ``stream`` from its log, and close ``stream``.
+
+    Under the log's lock, so that of several processes that find the file missing one makes it. What is left of a
+    write-ahead log must go first: SQLite would apply it to a file that it does not belong to.
+    """
+    stream.db.close(True)
+    path = Path(stream.path)
+    unfinished = path.with_name(f"{path.name}.rebuilding-{secrets.token_hex(4)}")
+    log = stream.log
+    try:
+        log.acquire(timeout)
+        try:
+            if path.exists() and path.stat().st_size:
+                return
+            rebuild(log.folder, unfinished, key=key, register=register)
+            for suffix in ("-wal", "-shm"):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+            unfinished.replace(path)
+            sync_folder(path.parent)
+        finally:
+            log.release()
+    finally:
+        log.close()
+        unfinished.unlink(missing_ok=True)
 
 
 def genesis_of(cursor: apsw.Cursor) -> Genesis:
@@ -133,4 +156,4 @@ def genesis_of(cursor: apsw.Cursor) -> Genesis:
     )
 
 
-__all__ = ["Recovery", "genesis_of"]
+__all__ = ["Recovery", "genesis_of", "restore"]

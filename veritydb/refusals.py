@@ -64,6 +64,8 @@ def of_pragma(name: str, value: str | None, schema: str | None, *, encrypted: bo
         return f"PRAGMA journal_mode={value}: VerityDB keeps the file in WAL mode, so that readers never wait"
     if name == "temp_store" and encrypted and text in _TEMP_STORE_FILE:
         return "PRAGMA temp_store: temporary files would hold rows in clear; an encrypted database keeps them in memory"
+    if name == "page_size" and encrypted:
+        return "PRAGMA page_size: the pages of an encrypted database have 4,096 bytes, as SQLCipher expects them"
     if name in ("temp_store_directory", "data_store_directory"):
         return f"PRAGMA {name} is deprecated and process-wide; set SQLITE_TMPDIR"
     return None

@@ -20,7 +20,7 @@ from veritydb.errors import ConfigurationError, ProgrammingError, StatementRefus
 from veritydb.hooks.capture import StatementMark
 from veritydb.planner import Kind, Plan, Planner
 from veritydb.records import Writer
-from veritydb.recovery import Recovery
+from veritydb.recovery import Recovery, restore
 from veritydb.running import RUNNERS, Ran, run_rows
 from veritydb.sealing import Opener, Sealer
 from veritydb.splitting import has_statement, split
@@ -107,8 +107,9 @@ class Session:
         vfs: str | None = None,
     ) -> Session:
         """Open ``database`` and bring file and log together. Raises as :func:`veritydb.streams.open_stream` does."""
-        try:
-            stream = open_stream(
+
+        def opened() -> Stream:
+            return open_stream(
                 database,
                 key=key,
                 uri=uri,
@@ -118,8 +119,12 @@ class Session:
                 timeout=timeout,
                 vfs=vfs,
             )
-        except apsw.CantOpenError as error:
-            raise translated(error) from error
+
+        try:
+            stream = opened()
+            if stream.fresh and stream.path and stream.log.head.next_offset and not stream.read_only:
+                restore(stream, key=key, register=register, timeout=timeout)
+                stream = opened()
         except apsw.Error as error:
             raise translated(error) from error
         try:
@@ -518,10 +523,7 @@ class Session:
         finally:
             self.planner.internal -= 1
         log = stream.log
-        if stream.fresh:
-            if log.head.next_offset == 0:
-                return
-        elif log.torn is None and log.head.next_offset == self._file_offset():
+        if stream.fresh or (log.torn is None and log.head.next_offset == self._file_offset()):
             return
         try:
             self.transactions.recover()
@@ -529,7 +531,6 @@ class Session:
             if not busy(error):
                 raise
             return  # Somebody else holds the locks, and will find what we found.
-        self.fresh = False
 
     def _file_offset(self) -> int:
         index = applied.read(self._inner)

@@ -166,7 +166,7 @@ def create_log(folder: Path, secret: keys.Secret | None) -> None:
         except OSError:
             if not folder.is_dir():
                 raise
-        _sync_folder(folder.parent)
+        sync_folder(folder.parent)
     except OSError as error:
         raise LogUnavailable(f"the log {folder} cannot be created: {error}; nothing was written") from error
     finally:
@@ -198,7 +198,7 @@ def set_aside(folder: Path) -> Path:
         target = folder.with_name(f"{folder.name}.{stamp}{suffix}")
         if not target.exists():
             folder.rename(target)
-            _sync_folder(folder.parent)
+            sync_folder(folder.parent)
             return target
     raise LogUnavailable(f"{folder} could not be set aside")
 
@@ -249,7 +249,8 @@ def _size(path: str) -> int:
         return 0
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names in ``folder`` durable, where the file system can."""
     with contextlib.suppress(OSError), _opened(folder) as descriptor:
         os.fsync(descriptor)
 

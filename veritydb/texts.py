@@ -89,7 +89,9 @@ def rows_as_bytes(db: apsw.Connection, plan: Plan, bindings: Any) -> Iterator[tu
     query = plan.sql.rstrip().rstrip(";")
     cursor = db.cursor()
     try:
-        cursor.execute(f"WITH veritydb_text({', '.join(names)}) AS (\n{query}\n) SELECT {columns} FROM veritydb_text", bindings)
+        cursor.execute(
+            f"WITH veritydb_text({', '.join(names)}) AS (\n{query}\n) SELECT {columns} FROM veritydb_text", bindings
+        )
     except apsw.Error:
         return None  # A PRAGMA or an EXPLAIN cannot stand there.
     return map(_joined, cursor)
@@ -105,7 +107,9 @@ def undecodable(error: UnicodeDecodeError, plan: Plan | None, again: RowsAgain) 
     name = names[0] if names else ""
     if len(names) > 1:
         for row in again() or ():
-            position = next((at for at, value in enumerate(row) if value.__class__ is _Text and value == error.object), None)
+            position = next(
+                (at for at, value in enumerate(row) if value.__class__ is _Text and value == error.object), None
+            )
             if position is not None:
                 name = names[position]
                 break

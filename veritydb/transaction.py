@@ -147,23 +147,28 @@ class Transactions:
         Returns if the transaction is in the log and in the file (or if the savepoint was an inner one). Raises what
         SQLite raised if it stays open (BUSY, a deferred key), the true cause if it was rolled back, OutcomeUnknown.
         """
+        active = self._active  # An error that rolls everything back has reset it by the time it arrives here.
         try:
             if self.capture.tail_due:
                 self.join_tail()  # Behind all virtual tables: it hears of the commit when they have written.
             self._control.execute(sql)
         except BaseException as error:
-            if not self._active:
+            if not active:
                 if isinstance(error, apsw.Error):
                     raise translated(error) from error
                 raise
             self._after_failure(error)
             return
-        if self._active and not self._db.in_transaction:
-            if self._pending is not None:
-                self._applied = self._pending
-                self._agreed = head = self._log.head
-                self.last_offset = head.next_offset - 1
-            self._reset()
+        if self._active:
+            if not self._db.in_transaction:
+                if self._pending is not None:
+                    self._applied = self._pending
+                    self._agreed = head = self._log.head
+                    self.last_offset = head.next_offset - 1
+                self._reset()
+        elif active:
+            # An I/O error inside Sync made SQLite roll back, and what then was committed was nothing.
+            self._after_failure(self.capture.poison or CaptureError("SQLite rolled the transaction back"))
 
     def rollback(self) -> None:
         """Roll the open SQLite transaction back, if there is one."""
@@ -197,8 +202,10 @@ class Transactions:
             AppliedIndex(self._log.stream, head.next_offset + 1, identity, head.hash, segment, position)
         )
         handle = self._db.blob_open("main", _TABLE, "applied", 1, True)
-        handle.write(pending)
-        handle.close()
+        try:
+            handle.write(pending)
+        finally:
+            handle.close(True)  # A failed write would be raised again; left open, the handle would keep a statement busy.
 
     def on_commit(self) -> bool:
         """Append the transaction's record; True vetoes the commit. Called from SQLite's commit hook: no SQL here."""

@@ -233,6 +233,7 @@ def _compare(
     with folder_beside(path, FOLDER_SUFFIX) as folder:
         rebuilt = folder / path.name
         if index.next_offset:
+            progress("replaying the log", 0, index.next_offset)
             rebuild(
                 source,
                 rebuilt,

@@ -155,12 +155,12 @@ Form: TypeAlias = "tuple[tuple[str, Any], ...]"
 """An image whose values are equal only if they are the same to the last byte."""
 
 
-def form(image: Iterable[Any]) -> Form:
-    """Return an image in that form."""
+def form(image: Iterable[Any], encoding: str = "utf-8") -> Form:
+    """Return an image in that form; text as the bytes that a database of ``encoding`` stores."""
     found: list[tuple[str, Any]] = []
     for value in image:
         if isinstance(value, str):
-            found.append(("text", value.encode()))
+            found.append(("text", value.encode(encoding)))
         elif isinstance(value, RawText):
             found.append(("text", bytes(value)))
         elif isinstance(value, float):
@@ -177,6 +177,7 @@ class State:
         self.rowids: dict[str, dict[int, Form]] = {}
         self.sets: dict[str, set[Form]] = {}
         self.sequences: dict[Any, Any] = {}
+        self.encoding = str(db.pragma("encoding")).lower()
         self.autoincrement = {
             name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE sql LIKE '%AUTOINCREMENT%'")
         }
@@ -197,9 +198,9 @@ class State:
             f'typeof("{c}"), CASE typeof("{c}") WHEN \'text\' THEN CAST("{c}" AS BLOB) ELSE "{c}" END'
             for (c,) in columns
         )
-        rows: list[Any] = db.execute(
-            f'SELECT {"0" if without_rowid else "rowid"}, {exact} FROM main."{name}"'
-        ).fetchall()
+        taken = {column.lower() for (column,) in columns}
+        rowid = "0" if without_rowid else next(alias for alias in ("rowid", "_rowid_", "oid") if alias not in taken)
+        rows: list[Any] = db.execute(f'SELECT {rowid}, {exact} FROM main."{name}"').fetchall()
         images = [
             (row[0], form(RawText(row[at + 1]) if row[at] == "text" else row[at + 1] for at in range(1, len(row), 2)))
             for row in rows
@@ -249,8 +250,8 @@ class State:
 
     def _rows(self, event: Rows) -> None:
         count = len(event)
-        olds = list(map(form, event.before)) if event.before is not None else [None] * count
-        news = list(map(form, event.after)) if event.after is not None else [None] * count
+        olds = [form(image, self.encoding) for image in event.before] if event.before is not None else [None] * count
+        news = [form(image, self.encoding) for image in event.after] if event.after is not None else [None] * count
         assert len(olds) == len(news) == count > 0
         assert (event.before is None) == (event.op is Op.INSERT)
         assert (event.after is None) == (event.op is Op.DELETE)

@@ -30,8 +30,9 @@ def content(db: apsw.Connection, *, header: tuple[str, ...] = _HEADER) -> dict[s
     for table, without_rowid in db.execute(stored).fetchall():
         if table in ("sqlite_schema", applied.TABLE):
             continue
-        # The rowids of sqlite_sequence tell when tables got their first row, which SQLite says nothing about.
-        found[f"table {table}"] = rows(db, table, without_rowid=bool(without_rowid) or table == "sqlite_sequence")
+        # In the tables that SQLite fills by itself rowids tell in which order it did so, and nothing reads them.
+        kept_by_sqlite = table == "sqlite_sequence" or table.startswith("sqlite_stat")
+        found[f"table {table}"] = rows(db, table, without_rowid=bool(without_rowid) or kept_by_sqlite)
     return {name: value for name, value in found.items() if value or not name.startswith("table sqlite_stat")}
 
 

@@ -207,11 +207,14 @@ class Plain:
         # sqlite3 prepares the statement first: what cannot be prepared begins no transaction.
         text = _COMMENTS.sub("", sql, count=1)
         if self.implicit and not self.db.in_transaction and text.upper().startswith(_VERBS):
+            cursor = self.db.cursor()
+            cursor.exec_trace = _stop
             try:
-                self.db.execute(f"EXPLAIN {text}", parameters).fetchall()
+                cursor.execute(sql, parameters)
+            except apsw.ExecTraceAbort:
+                self.db.execute("BEGIN")
             except apsw.Error:
-                return
-            self.db.execute("BEGIN")
+                pass
 
     def function(self, name: str, argument_count: int, call: Callable[..., Any], *, pure: bool = False) -> None:
         self.db.create_scalar_function(name, call, argument_count, deterministic=pure)
@@ -221,6 +224,10 @@ class Plain:
 
     def close(self) -> None:
         self.db.close(True)
+
+
+def _stop(*_: Any) -> bool:
+    return False
 
 
 class RaisedInFunction(Exception):

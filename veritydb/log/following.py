@@ -107,7 +107,7 @@ class Following:
         if self._failed is not None:
             raise LogUnavailable(f"this connection's log has failed before ({self._failed}); connect again")
         marked = not self._read_only and self._lock.marked()
-        careful = self._stale or marked
+        careful = self._stale
         self._stale = True
         self.torn = None
         segment = self._current()

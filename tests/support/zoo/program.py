@@ -1,7 +1,7 @@
 """What a program of the zoo is, and how the text files beside this module are read.
 
-A program begins at ``### name``; ``[alone]`` after it says that its steps mean something only outside a transaction.
-Then, one statement a line: its setup, a line ``---``, its steps. A line ``for word in this | that`` before the setup
+A program begins at ``### name``; ``[alone]`` after it says that its steps mean something only outside a transaction,
+``[plain]`` that they do only without encryption. Then, one statement a line: its setup, a line ``---``, its steps. A line ``for word in this | that`` before the setup
 makes one program for each of the choices, with ``$word`` replaced.
 """
 
@@ -31,6 +31,8 @@ class Program:
     """``module:function`` that gives the rebuild what the schema needs."""
     alone: bool = False
     """The steps mean something only outside a transaction."""
+    plain: bool = False
+    """Means something only without encryption."""
 
     def __str__(self) -> str:
         return self.name
@@ -57,8 +59,9 @@ def _section(section: str) -> Iterator[Program]:
 
         middle = lines.index("---")
         yield Program(
-            filled(name).removesuffix(" [alone]"),
+            filled(name).partition(" [")[0],
             tuple(map(filled, lines[:middle])),
             tuple(map(filled, lines[middle + 1 :])),
-            alone=name.endswith(" [alone]"),
+            alone="[alone]" in name,
+            plain="[plain]" in name,
         )

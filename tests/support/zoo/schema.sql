@@ -350,7 +350,7 @@ VACUUM
 PRAGMA auto_vacuum
 INSERT INTO t VALUES (3)
 
-### page_size before the first table
+### page_size before the first table [plain]
 PRAGMA page_size = 8192
 CREATE TABLE t(a)
 ---
@@ -376,7 +376,6 @@ PRAGMA quick_check
 PRAGMA index_list('t')
 PRAGMA case_sensitive_like = ON
 PRAGMA recursive_triggers
-PRAGMA temp_store = MEMORY
 PRAGMA nonsense = 5
 PRAGMA reverse_unordered_selects = 1
 

@@ -191,7 +191,8 @@ DROP TABLE q
 CREATE VIRTUAL TABLE f USING fts5(a)
 INSERT INTO f VALUES ('x')
 ---
-INSERT INTO f_content VALUES (7, 'by hand')
+UPDATE f_content SET c0 = 'x'
+INSERT INTO f_config VALUES ('mine', 5)
 UPDATE f_config SET v = v
 SELECT id FROM f_content
 
