@@ -175,7 +175,10 @@ class ChangeBuffer:
 
     def any(self) -> bool:
         """Whether there is anything to log."""
-        return bool(self._parts) or any(type(entry) is not Run or entry.rowids for entry in self._entries)
+        for entry in self._entries:
+            if type(entry) is not Run or entry.rowids:
+                return True
+        return bool(self._parts)
 
     @property
     def approximate_bytes(self) -> int:

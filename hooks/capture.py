@@ -148,6 +148,7 @@ class Capture:
     @enabled.setter
     def enabled(self, value: bool) -> None:
         self._enabled = value
+        self._sequences.forget()  # What is written while capture is off moves them.
         # The hook stays installed: a DELETE without WHERE that is prepared while there is none reports no rows ever.
         # It tests nothing more than the name of the current run.
         self.buffer.end_run()
@@ -171,8 +172,6 @@ class Capture:
         """Enter the transaction, before its first change. Takes the main file's write lock."""
         if self.joined:
             return
-        if not self._inside:
-            self._reset()
         self.poison = None
         if len(self.buffer):
             self.poison = CaptureError("rows were changed before the transaction was joined; it cannot commit")
@@ -450,7 +449,8 @@ class Capture:
         try:
             if self._schema_stale:
                 self._read_schema()
-            self._late.settle()
+            if self._late.touched:
+                self._late.settle()
             if self.catalog.has_sequence:
                 self._sequences.settle(self._cursor)
             if self._statistics.due:
@@ -463,8 +463,9 @@ class Capture:
         finally:
             self._quiet.internal -= 1
 
-    def on_end(self) -> None:
+    def on_end(self, *, committed: bool) -> None:
         """See :class:`veritydb.hooks.witness.Listener`."""
+        self._sequences.end(committed=committed)
         self._reset()
         self.buffer.clear()
 
@@ -486,6 +487,7 @@ class Capture:
         return self.poison is not None
 
     def _on_rollback_hook(self) -> None:
+        self._sequences.end(committed=False)
         self._reset()
         self.buffer.clear()
         if self._enabled:
@@ -516,7 +518,9 @@ class Capture:
         self._tail_count = 0
         self._last = self._head
         self._heard_of.clear()
-        self._late.clear()
+        late = self._late
+        if late.touched or late.settled:
+            late.clear()
         self._statistics.due = False
 
     def _truncated(self, mark: Mark) -> None:

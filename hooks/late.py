@@ -56,7 +56,7 @@ class Host(Protocol):
 class Late:
     """The rows of one transaction that are to be read late."""
 
-    __slots__ = ("_host", "_settled", "_start", "touched")
+    __slots__ = ("_host", "_start", "settled", "touched")
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -64,7 +64,7 @@ class Late:
         """Since the last settlement."""
         self._start: Mark = (0, -1)
         """Where the last settlement ended."""
-        self._settled: list[tuple[Mark, Mark, Touched]] = []
+        self.settled: list[tuple[Mark, Mark, Touched]] = []
         """Earlier settlements: where they stand, where their stretch began, and what they covered."""
 
     def touch(self, table: Table, rowid: int) -> None:
@@ -80,10 +80,9 @@ class Late:
 
     def clear(self) -> None:
         """Forget the transaction."""
-        if self.touched or self._settled or self._start[0]:
-            self.touched.clear()
-            self._settled.clear()
-            self._start = (0, -1)
+        self.touched.clear()
+        self.settled.clear()
+        self._start = (0, -1)
 
     def forget_new(self) -> None:
         """Forget rows of tables that the running statement made itself."""
@@ -92,8 +91,8 @@ class Late:
 
     def truncate(self, mark: Mark) -> None:
         """Take back the settlements that stand after ``mark``: what they covered is to be settled again."""
-        while self._settled and self._settled[-1][0] >= mark:
-            _, self._start, covered = self._settled.pop()
+        while self.settled and self.settled[-1][0] >= mark:
+            _, self._start, covered = self.settled.pop()
             for name, (table, rowids) in covered.items():
                 more = self.touched[name][1] if name in self.touched else set[int]()
                 self.touched[name] = (table, None if rowids is None or more is None else rowids | more)
@@ -108,8 +107,10 @@ class Late:
             covered = self.touched
             for name, (table, rowids) in list(covered.items()):
                 covered[name] = (table, self._settle_table(table, rowids))
-            self._settled.append((here, self._start, covered))
+            self.settled.append((here, self._start, covered))
             self.touched = {}
+        else:
+            self.settled.append((buffer.mark(), self._start, {}))
         self._start = buffer.mark()
 
     def _settle_table(self, table: Table, rowids: set[int] | None) -> set[int] | None:

@@ -29,19 +29,33 @@ class Host(Protocol):
 class Sequences:
     """The sequences of one transaction: as they were, or as they were last logged."""
 
-    __slots__ = ("_base", "_host", "_logged")
+    __slots__ = ("_base", "_host", "_logged", "_version")
 
     def __init__(self, host: Host) -> None:
         self._host = host
         self._base: State = []
+        self._version: int | None = None
+        """``PRAGMA data_version`` when ``_base`` was true; None if it must be read."""
         self._logged: list[tuple[Mark, State]] = []
-        """What was logged in this transaction, and where it stands; the last counts."""
+        """What was logged in this transaction, or found to need no logging, and where; the last counts."""
 
     def begin(self, cursor: apsw.Cursor) -> None:
-        """Take note of the state at the join."""
-        self._base = _read(cursor)
+        """Take note of the state at the join, if another connection may have changed it."""
+        version: Any = cursor.execute("PRAGMA main.data_version").get
+        if version != self._version:
+            self._base = _read(cursor)
+            self._version = version
+
+    def end(self, *, committed: bool) -> None:
+        """Carry over to the next transaction what this one leaves."""
         if self._logged:
+            if committed:
+                self._base = self._logged[-1][1]
             self._logged.clear()
+
+    def forget(self) -> None:
+        """Read the state again at the next join."""
+        self._version = None
 
     def truncate(self, mark: Mark) -> None:
         """Take back what was logged after ``mark``."""
@@ -50,19 +64,19 @@ class Sequences:
 
     def settle(self, cursor: apsw.Cursor) -> None:
         """Log what replay would not come to by itself."""
-        base = self._logged[-1][1] if self._logged else self._base
+        start, base = self._logged[-1] if self._logged else ((0, -1), self._base)
         state = _read(cursor)
-        forced, highest = self._inserted()
-        if state == base and not highest and not forced:
-            return
-        here = self._host.buffer.mark()
-        was = _by_name(base)
-        now = _by_name(state)
-        if was is None or now is None:
-            if state != base or highest or forced:
+        buffer = self._host.buffer
+        buffer.end_run()
+        here = buffer.mark()
+        forced, highest = self._inserted(start)
+        if state != base or highest or forced:
+            was = _by_name(base)
+            now = _by_name(state)
+            if was is None or now is None:
                 self._log_content(state)
-        else:
-            self._log_rows(was, now, forced, highest)
+            else:
+                self._log_rows(was, now, forced, highest)
         self._logged.append((here, state))
 
     def _log_rows(
@@ -89,8 +103,8 @@ class Sequences:
             images: list[Image] = [(name, value) for _, name, value in state]
             add(Rows("sqlite_sequence", Op.INSERT, [rowid for rowid, _, _ in state], None, None, images))
 
-    def _inserted(self) -> tuple[set[str], dict[str, int]]:
-        """Return the tables whose sequence replay moves: those of which it cannot be told how far, and the others."""
+    def _inserted(self, start: Mark) -> tuple[set[str], dict[str, int]]:
+        """Return the tables whose sequence replay moves after ``start``: how far cannot be told, and how far it can."""
         tables = self._host.catalog.tables
         buffer = self._host.buffer
         forced: set[str] = set()
@@ -98,7 +112,7 @@ class Sequences:
         for name in buffer.spilled_tables:
             if (table := tables.get(name)) is not None and table.autoincrement:
                 forced.add(name)
-        for entry in buffer.entries():
+        for entry in buffer.entries(start[0]):
             if type(entry) is Run:
                 if entry.code == INSERT and entry.table.autoincrement and entry.rowids:
                     name = entry.table.name

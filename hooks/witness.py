@@ -45,8 +45,8 @@ class Listener(Protocol):
         """Handle the announcement of the commit. SQL is allowed."""
         ...
 
-    def on_end(self) -> None:
-        """Handle the end of the transaction, committed or rolled back."""
+    def on_end(self, *, committed: bool) -> None:
+        """Handle the end of the transaction."""
         ...
 
 
@@ -101,12 +101,12 @@ class Head(Witness):
         self._listener.on_release(level)
 
     def Commit(self) -> None:  # noqa: N802
-        """Hear of the end."""
-        self._listener.on_end()
+        """Hear that it is done."""
+        self._listener.on_end(committed=True)
 
     def Rollback(self) -> None:  # noqa: N802
-        """Hear of the end."""
-        self._listener.on_end()
+        """Hear that it is undone."""
+        self._listener.on_end(committed=False)
 
 
 class Module:

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import apsw
 
 from veritydb import applied, opening
-from veritydb.errors import ConfigurationError
+from veritydb.errors import ConfigurationError, OperationalError
 from veritydb.events import Genesis
 from veritydb.records import Reader, Transaction
 from veritydb.replay.applier import Applier
@@ -92,6 +92,8 @@ def rebuild(
                 count = work.build(unfinished)
         except apsw.Error as error:
             raise translated(error) from error
+        except OSError as error:
+            raise OperationalError(f"{path} cannot be written: {error}; nothing is left of it") from error
     offset = count - 1 if count else None
     return Rebuilt(path=path, transactions=count, offset=offset, seconds=time.monotonic() - started)
 

@@ -45,6 +45,10 @@ class Registrar:
     def create_window_function(self, name: str, num_params: int, aggregate_class: Callable[[], Any] | None) -> None:
         """Take a window function and leave it, for the same reason."""
 
+    def execute(self, sql: str, parameters: Any = (), /) -> apsw.Cursor:
+        """Run a query: what there is to register may depend on what SQLite has already."""
+        return self.apsw_connection.execute(sql, parameters)
+
     def enable_load_extension(self, enable: bool) -> None:
         """Allow or forbid :meth:`load_extension`."""
         self.apsw_connection.enable_load_extension(enable)

@@ -20,21 +20,22 @@ _COLLATIONS = "SELECT cid, coll FROM pragma_index_xinfo(?, 'main') WHERE key ORD
 
 def shape_of(cursor: apsw.Cursor, table: str) -> Shape:
     """Describe ``table`` of the main schema. Raises ReplayMismatch if there is no such table."""
-    found = cursor.execute(_TABLE, (table,)).fetchone()
-    if found is None or found[0] not in ("table", "shadow"):
+    found: list[Any] = cursor.execute(_TABLE, (table,)).fetchall()
+    if not found or found[0][0] not in ("table", "shadow"):
         raise ReplayMismatch(f"the log changes rows of {table}, and there is no such table at this point")
-    kind, without_rowid = found
+    kind, without_rowid = found[0]
     described: list[Any] = cursor.execute(_COLUMNS, (table,)).fetchall()
     # An image leaves out the VIRTUAL columns, so positions in it are not column ids.
     position_of: dict[int, int] = {}
     for cid, (_, _, hidden) in enumerate(described):
         if hidden != _VIRTUAL:
             position_of[cid] = len(position_of)
-    key_index: Any = cursor.execute(_KEY_INDEX, (table,)).fetchone()
+    # All rows of each query are fetched: one that is left half-way keeps the database locked.
+    key_index: list[Any] = cursor.execute(_KEY_INDEX, (table,)).fetchall()
     keyed = [position_of[cid] for cid, (_, pk, _) in enumerate(described) if pk]
     key: tuple[tuple[int, str], ...] = ()
     if without_rowid:
-        of_index: list[Any] = cursor.execute(_COLLATIONS, key_index).fetchall()
+        of_index: list[Any] = cursor.execute(_COLLATIONS, key_index[0]).fetchall()
         key = tuple((position_of[cid], collation) for cid, collation in of_index)
     columns = tuple(
         Column(name=name, generated=hidden == _STORED)

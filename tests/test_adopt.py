@@ -25,6 +25,7 @@ from veritydb.adopt import Adopted, adopt
 from veritydb.errors import (
     ConfigurationError,
     KeyMissing,
+    LogMismatch,
     MissingFunction,
     NotEncrypted,
     OperationalError,
@@ -482,6 +483,29 @@ def test_a_source_that_was_written_to_after_a_crash_is_read_again(tmp_path: Path
     assert not done.finished
     same(path, before)
     assert not adopting.interrupted(path)
+
+
+def test_two_histories_are_never_reduced_to_one(tmp_path: Path) -> None:
+    """If after a crash both the old file and the new log went on, a person has to decide."""
+    path, aside = make(tmp_path / "a.db", "CREATE TABLE t(a)"), tmp_path / "aside.db"
+
+    def crash() -> None:
+        adopting._Adoption._move_file = lambda self: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]
+        adopt(path, key=KEY)
+
+    assert in_a_child(crash) == -9
+    path.rename(aside)
+    with contextlib.closing(veritydb.connect(path, key=KEY)) as db, db:  # Made again, from the log.
+        db.execute("INSERT INTO t VALUES ('in the log')")
+    with contextlib.closing(sqlite3.connect(aside)) as old:
+        old.execute("INSERT INTO t VALUES ('in the old file')")
+        old.commit()
+    aside.replace(path)
+    with pytest.raises(LogMismatch, match="decide which"):
+        adopt(path, key=KEY)
+    with contextlib.closing(sqlite3.connect(path)) as old:
+        assert old.execute("SELECT a FROM t").fetchall() == [("in the old file",)]
+    assert verify(path, key=KEY, chain_only=True).chain.transactions == 2
 
 
 def test_an_interrupted_adoption_is_finished_only_with_its_key(tmp_path: Path) -> None:

@@ -637,6 +637,21 @@ def test_rows_of_sqlite_sequence_that_are_no_sequences_are_logged_as_content(mak
     ]
 
 
+def test_a_sequence_that_another_connection_moved_is_known_at_the_next_join(make: Make, tmp_path: Any) -> None:
+    c = make(SEQUENCED, path=str(tmp_path / "s.db"))
+    assert c.transact("INSERT INTO t(k) VALUES ('b')")
+    other = apsw.Connection(c.path)
+    other.execute("INSERT INTO t(k) VALUES ('c'); UPDATE sqlite_sequence SET seq = 40")
+    other.close()
+    assert brief(c.transact("INSERT INTO t(k) VALUES ('d')")) == [("INSERT", "t", [41])]
+    c.setup("UPDATE sqlite_sequence SET seq = 50")
+    assert brief(c.transact("INSERT INTO t(k) VALUES ('e')")) == [("INSERT", "t", [51])]
+    assert c.transact(
+        "UPDATE sqlite_sequence SET seq = 5", "SAVEPOINT s", "DELETE FROM sqlite_sequence", "ROLLBACK TO s"
+    )
+    assert c.transact("UPDATE sqlite_sequence SET seq = 5") == []
+
+
 def test_statistics_are_logged_as_content_when_they_changed(make: Make, tmp_path: Any) -> None:
     c = make(
         "CREATE TABLE t(a, b); CREATE INDEX i ON t(a); INSERT INTO t VALUES (1, 1), (1, 2), (2, 2)",

@@ -11,7 +11,7 @@ import pytest
 import sqlcipher3
 
 import veritydb as package
-from tests.support.cli import KEY, veritydb
+from tests.support.cli import KEY, command, veritydb
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def flip(log: Path, *, back: int = 0, at: int | None = None) -> int:
 
 def test_info_says_what_a_database_is(clinic: Path) -> None:
     """With the key, file and log are described."""
-    facts = veritydb("info", clinic, "--json", key=KEY).json
+    facts = command("info", clinic, "--json", key=KEY).json
     assert facts["encrypted"] is True
     assert (facts["transactions"], facts["applied"], facts["pending"], facts["last_offset"]) == (5, 5, 0, 4)
     assert facts["log_bytes"] == (Path(facts["log"]) / "00000000.seg").stat().st_size
@@ -66,7 +66,7 @@ def test_info_says_what_a_database_is(clinic: Path) -> None:
 
 def test_info_needs_no_key_for_what_the_log_says_in_clear(clinic: Path) -> None:
     """Stream, transactions and head are known without the key; what the file says is not."""
-    with_key, without = veritydb("info", clinic, "--json", key=KEY).json, veritydb("info", clinic, "--json").json
+    with_key, without = command("info", clinic, "--json", key=KEY).json, command("info", clinic, "--json").json
     assert without["applied"] is None
     assert {name: without[name] for name in ("stream", "head_hash", "transactions")} == {
         name: with_key[name] for name in ("stream", "head_hash", "transactions")
@@ -101,7 +101,7 @@ def test_log_tells_who_did_what(clinic: Path) -> None:
 
 def test_log_spells_out_what_a_terminal_would_obey(clinic: Path) -> None:
     """An actor's name with an escape sequence does not reach the terminal as one."""
-    ran = veritydb("log", clinic, key=KEY, FORCE_COLOR="")
+    ran = command("log", clinic, key=KEY)
     assert "\x1b[31m" not in ran.out
     assert r"nurse\x1b[31m" in ran.out
 
@@ -119,7 +119,7 @@ def test_log_as_json_is_an_object_a_line(clinic: Path) -> None:
 
 def test_log_shows_the_values_before_and_after(clinic: Path) -> None:
     """Every storage class has one form in JSON, and odd numbers are no excuse for invalid JSON."""
-    (line,) = veritydb("log", clinic, "--json", "--changes", "--from", 2, "--until", "2999-01-01", key=KEY).lines[:1]
+    (line,) = command("log", clinic, "--json", "--changes", "--from", 2, "--until", "2999-01-01", key=KEY).lines[:1]
     assert line["changes"] == [
         {
             "op": "update",
@@ -134,7 +134,7 @@ def test_log_shows_the_values_before_and_after(clinic: Path) -> None:
 
 def test_log_gives_the_history_of_one_row(clinic: Path) -> None:
     """Of a transaction with a hundred rows, only the one that was asked for."""
-    ran = veritydb("log", clinic, "--table", "PATIENTS", "--row", 17, "--changes", key=KEY)
+    ran = command("log", clinic, "--table", "PATIENTS", "--row", 17, "--changes", key=KEY)
     assert [line.strip() for line in ran.out.splitlines() if line.startswith(" " * 10)] == [
         "+ patients 17: 17, 'patient 16', 8.0",
         "~ patients 17: #2 'patient 16' -> 'Jane'",
@@ -156,7 +156,7 @@ def test_log_gives_the_history_of_one_row(clinic: Path) -> None:
 )
 def test_log_selects(clinic: Path, options: list[str], offsets: list[int]) -> None:
     """By offset, number, actor, table and time."""
-    ran = veritydb("log", clinic, "--json", *options, key=KEY)
+    ran = command("log", clinic, "--json", *options, key=KEY)
     assert ran.code == 0, ran.err
     assert [line["offset"] for line in ran.lines] == offsets
 
@@ -164,13 +164,13 @@ def test_log_selects(clinic: Path, options: list[str], offsets: list[int]) -> No
 def test_log_of_a_folder_needs_no_file(clinic: Path) -> None:
     """The log alone is enough."""
     clinic.unlink()
-    assert len(veritydb("log", f"{clinic}-log", "--json", key=KEY).lines) == 5
+    assert len(command("log", f"{clinic}-log", "--json", key=KEY).lines) == 5
 
 
 def test_log_refuses_what_cannot_be_meant(clinic: Path) -> None:
     """A row without a table and a time that is none are errors of usage."""
-    assert veritydb("log", clinic, "--row", 1, key=KEY).code == 2
-    ran = veritydb("log", clinic, "--since", "yesterday", key=KEY)
+    assert command("log", clinic, "--row", 1, key=KEY).code == 2
+    ran = command("log", clinic, "--since", "yesterday", key=KEY)
     assert ran.code == 2
     assert "yesterday" in ran.err
 
@@ -199,24 +199,24 @@ def test_the_chain_is_checked_without_a_key(clinic: Path) -> None:
 def test_verify_names_the_place_of_damage(clinic: Path) -> None:
     """One flipped bit in the first transaction: exit code 4, segment, byte and offset."""
     flip(Path(f"{clinic}-log"), at=1_200)
-    ran = veritydb("verify", clinic, "--chain-only", "--json")
+    ran = command("verify", clinic, "--chain-only", "--json")
     assert ran.code == 4
     damage = ran.json["chain"]["damage"]
     assert damage["segment"] == "00000000.seg"
     assert 0 < damage["position"] <= 1_200
     assert damage["offset"] is not None
-    assert veritydb("verify", clinic, key=KEY).code == 4
+    assert command("verify", clinic, key=KEY).code == 4
 
 
 def test_verify_finds_a_row_that_was_changed_behind_its_back(clinic: Path) -> None:
     """Somebody with the key writes through another program: exit code 1, and the row is shown."""
-    key = veritydb("keys", "export", clinic, key=KEY).out.strip()
+    key = command("keys", "export", clinic, key=KEY).out.strip()
     other = sqlcipher3.connect(clinic)
     other.execute(f'PRAGMA key = "{key}"')
     other.execute("UPDATE patients SET name = 'nobody' WHERE id = 50")
     other.commit()
     other.close()
-    ran = veritydb("verify", clinic, "--json", key=KEY)
+    ran = command("verify", clinic, "--json", key=KEY)
     assert ran.code == 1
     assert ran.json["chain"]["damage"] is None
     assert "nobody" in ran.json["problems"][0]
@@ -225,16 +225,16 @@ def test_verify_finds_a_row_that_was_changed_behind_its_back(clinic: Path) -> No
 
 def test_verify_finds_a_log_that_was_replaced_as_a_whole(clinic: Path, tmp_path: Path) -> None:
     """A head hash that was noted down tells a whole chain from the right one."""
-    noted = veritydb("info", clinic, "--json").json["head_hash"]
-    assert veritydb("verify", clinic, "--chain-only", "--expect", noted).code == 0
+    noted = command("info", clinic, "--json").json["head_hash"]
+    assert command("verify", clinic, "--chain-only", "--expect", noted).code == 0
     other = tmp_path / "other.db"
     db = package.connect(other)
     db.execute("CREATE TABLE t(a)")
     db.close()
-    ran = veritydb("verify", other, "--chain-only", "--expect", noted)
+    ran = command("verify", other, "--chain-only", "--expect", noted)
     assert ran.code == 1
     assert noted in ran.out
-    assert veritydb("verify", other, "--expect", "no hash").code == 2
+    assert command("verify", other, "--expect", "no hash").code == 2
 
 
 def test_verify_finds_a_file_of_another_log(clinic: Path, tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ def test_verify_finds_a_file_of_another_log(clinic: Path, tmp_path: Path) -> Non
         db.execute("CREATE TABLE t(a)")
         db.close()
     shutil.copy(clinic.with_name("plain.db"), other)
-    ran = veritydb("verify", other, "--json")
+    ran = command("verify", other, "--json")
     assert ran.code == 1
     assert "stream" in ran.json["problems"][0]
 
@@ -253,7 +253,7 @@ def test_verify_finds_a_file_of_another_log(clinic: Path, tmp_path: Path) -> Non
 def test_verify_says_that_the_file_is_missing(clinic: Path) -> None:
     """The log is good, and there is no file: a problem, not a crash."""
     clinic.unlink()
-    ran = veritydb("verify", clinic, "--json", key=KEY)
+    ran = command("verify", clinic, "--json", key=KEY)
     assert ran.code == 1
     assert "the next open makes it again" in ran.json["problems"][0]
 
@@ -275,7 +275,7 @@ def test_replay_makes_the_database_as_it_was(clinic: Path, tmp_path: Path) -> No
 
 def test_replay_says_that_a_time_is_none(clinic: Path, tmp_path: Path) -> None:
     """An error of usage that names what was given."""
-    ran = veritydb("replay", clinic, tmp_path / "then.db", "--at", "noon", key=KEY)
+    ran = command("replay", clinic, tmp_path / "then.db", "--at", "noon", key=KEY)
     assert ran.code == 2
     assert "noon" in ran.err
     assert "Traceback" not in ran.err
@@ -297,19 +297,19 @@ def test_exported_key_opens_the_file_in_sqlcipher(clinic: Path) -> None:
 
 def test_keys_check_says_whether_the_key_opens(clinic: Path) -> None:
     """By the exit code."""
-    assert veritydb("keys", "check", clinic, key=KEY).code == 0
-    assert veritydb("keys", "check", clinic, key="wrong").code == 3
+    assert command("keys", "check", clinic, key=KEY).code == 0
+    assert command("keys", "check", clinic, key="wrong").code == 3
 
 
 def test_a_generated_key_file_is_its_owners_alone(tmp_path: Path) -> None:
     """And it works, and is not written over."""
     file = tmp_path / "clinic.key"
-    assert veritydb("keys", "generate", file).code == 0
+    assert command("keys", "generate", file).code == 0
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert veritydb("keys", "generate", file).code == 2
+    assert command("keys", "generate", file).code == 2
     plain = tmp_path / "plain.db"
     with sqlite3.connect(plain) as db:
         db.execute("CREATE TABLE t(a)")
     db.close()
-    assert veritydb("adopt", plain, "--key-file", file).code == 0
-    assert veritydb("verify", plain, "--key-file", file).code == 0
+    assert command("adopt", plain, "--key-file", file).code == 0
+    assert command("verify", plain, "--key-file", file).code == 0

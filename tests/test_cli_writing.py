@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import veritydb as package
-from tests.support.cli import COMMAND, KEY, environment, veritydb
+from tests.support.cli import COMMAND, KEY, command, environment, veritydb
 from veritydb.cli import exits
 
 
@@ -59,7 +59,7 @@ def test_adopt_and_export_there_and_back(plain: Path, tmp_path: Path) -> None:
 def test_adopt_without_a_key_says_that_nothing_is_encrypted(plain: Path, tmp_path: Path) -> None:
     """And with a target the source stays."""
     before = plain.read_bytes()
-    ran = veritydb("adopt", plain, tmp_path / "new.db")
+    ran = command("adopt", plain, tmp_path / "new.db")
     assert ran.code == 0
     assert "no: no key was given" in ran.out
     assert plain.read_bytes() == before
@@ -88,7 +88,7 @@ def test_expected_errors_are_one_line_and_an_exit_code(plain: Path, clinic: Path
         (["keys", "export", with_log], None, 4),
         (["nonsense"], None, 2),
     ):
-        ran = veritydb(*arguments, key=key)
+        ran = command(*arguments, key=key)
         assert ran.code == code, (arguments, ran)
         assert ran.out == ""
         assert "Traceback" not in ran.err
@@ -192,16 +192,16 @@ def test_colours_are_for_terminals_and_can_be_switched_off(clinic: Path) -> None
     assert "\x1b[" not in bare
 
 
-def test_every_command_explains_itself(tmp_path: Path) -> None:
+def test_every_command_explains_itself() -> None:
     """With an example, and without needing a database."""
-    for command in (["info"], ["log"], ["verify"], ["replay"], ["adopt"], ["export"], ["keys", "export"]):
-        ran = veritydb(*command, "--help", COLUMNS="200")
+    for words in (["info"], ["log"], ["verify"], ["replay"], ["adopt"], ["export"], ["keys", "export"]):
+        ran = command(*words, "--help")
         assert ran.code == 0
-        assert f"veritydb {' '.join(command)} " in ran.out
+        assert f"veritydb {' '.join(words)} " in ran.out
         assert "--json" in ran.out
 
 
-def test_the_shell_can_complete(tmp_path: Path) -> None:
+def test_the_shell_can_complete() -> None:
     """What ``--show-completion`` writes is a script for the shell."""
     ran = veritydb("--show-completion", "bash", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")
     assert ran.code == 0, ran.err

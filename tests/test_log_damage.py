@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import tracemalloc
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -452,9 +453,13 @@ class TestWholeAndWrong:
             data = header(log, b"", **changed)
             body = sum(value for name, value in changed.items() if name.endswith("length"))
             poke(segment_path(folder), log.head.position, pack_prefix(MAGIC, 208, body, b"h" * 32) + data)
+            tracemalloc.start()
             log.acquire()
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
             assert log.torn is not None
             assert log.torn.why == "the file ends inside the record"
+            assert peak < 4 << 20
             log.release()
 
 

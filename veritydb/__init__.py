@@ -24,7 +24,8 @@ from __future__ import annotations
 from veritydb import constants, dbapi2
 from veritydb.adaptation import PrepareProtocol, adapt, adapters, converters, register_adapter, register_converter
 from veritydb.blob import Blob
-from veritydb.connection import Connection, connect
+from veritydb.connecting import connect
+from veritydb.connection import Connection
 from veritydb.constants import *  # noqa: F403  some 170 names, written out in constants.__all__
 from veritydb.cursor import Cursor
 from veritydb.dbapi2 import (
@@ -78,7 +79,7 @@ from veritydb.functions import enable_callback_tracebacks
 from veritydb.installing import install
 from veritydb.keys import EnvKeyProvider, FileKeyProvider, KeyProvider
 from veritydb.row import Row
-from veritydb.version import VERSION as __version__
+from veritydb.version import VERSION
 
 __all__ = [
     "Binary",
@@ -145,6 +146,7 @@ __all__ = [
 __all__ += constants.__all__
 
 
+__version__ = VERSION
 # sqlite3.version is a text. The module of that name is found in sys.modules by whoever imports from it.
 globals().pop("version", None)
 

@@ -64,7 +64,8 @@ def adapt(obj: Any, proto: Any = PrepareProtocol, alt: Any = _MISSING, /) -> Any
 
     Without any of them ``alt`` is returned; without ``alt`` ProgrammingError("can't adapt") is raised.
     """
-    adapter = adapters.get((type(obj), proto))
+    key: Any = (type(obj), proto)
+    adapter = adapters.get(key)
     if adapter is not None:
         return adapter(obj)
     for ask, given in ((getattr(proto, "__adapt__", None), obj), (getattr(obj, "__conform__", None), proto)):
@@ -90,16 +91,14 @@ def bindable(parameters: Any) -> Any:
     Raises ProgrammingError for a set of parameters that is neither a sequence nor a mapping, or for a value that no
     adapter adapts; whatever an adapter raises goes through.
     """
-    kind = parameters.__class__
+    kind: Any = parameters.__class__
     if (kind is tuple or kind is list) and _all_stored(map(type, parameters)):
         return parameters
-    if isinstance(parameters, dict):
-        if parameters.__class__ is dict and _all_stored(map(type, parameters.values())):
+    if issubclass(kind, Mapping):
+        if kind is dict and _all_stored(map(type, parameters.values())):
             return parameters
         return _Names(parameters)
-    if isinstance(parameters, Mapping) or not _indexable(parameters):
-        if isinstance(parameters, Mapping):
-            return _Names(parameters)
+    if not hasattr(parameters, "__getitem__"):
         raise ProgrammingError("parameters are of unsupported type")
     # By index and by the length at the start, as sqlite3 goes, because __conform__ may change the list on the way.
     return tuple([_value(parameters[position], position + 1) for position in range(len(parameters))])
@@ -107,9 +106,10 @@ def bindable(parameters: Any) -> Any:
 
 def bindable_rows(rows: Iterable[Any]) -> Iterable[Any]:
     """Return ``rows`` for ``executemany``, each as :func:`bindable` would return it."""
+    # Two passes in C over all rows; a generator cannot be looked through before it is used.
     if isinstance(rows, list | tuple) and _is_sequence(map(type, rows)):
-        # One pass in C over all values of all rows; a generator cannot be looked through before it is used.
-        if _all_stored(map(type, chain.from_iterable(rows))):
+        values: Iterable[Any] = chain.from_iterable(rows)
+        if _all_stored(map(type, values)):
             return rows
     return _each(iter(rows))
 
@@ -144,26 +144,21 @@ class _Names(Mapping[str, Any]):
         return len(self._given)
 
 
-def _indexable(parameters: Any) -> bool:
-    return hasattr(type(parameters), "__getitem__") and not isinstance(parameters, dict)
-
-
 def _value(value: Any, position: int) -> Any:
-    kind = type(value)
-    if kind in _stored:
+    if type(value) in _stored:
         return value
     try:
         adapted = adapt(value, PrepareProtocol, value)
     except ProgrammingError:
         adapted = value
-    if isinstance(adapted, float | int | str | bytes | bytearray | memoryview) or adapted is None:
+    if adapted is None or isinstance(adapted, float | int | str | bytes):
         return adapted
     try:
         memoryview(adapted)
-    except TypeError:
-        raise ProgrammingError(
-            f"Error binding parameter {position}: type '{type(adapted).__name__}' is not supported"
-        ) from None
+    except TypeError as error:
+        # The message ends in the type's name as C knows it ("not 'decimal.Decimal'"), which Python code cannot ask for.
+        name = str(error).rpartition("not '")[2].rstrip("'")
+        raise ProgrammingError(f"Error binding parameter {position}: type '{name}' is not supported") from None
     return adapted
 
 
@@ -191,7 +186,7 @@ def converters_of(
 def as_bytes(value: Any) -> bytes | None:
     """Return ``value`` as ``sqlite3_column_blob`` would: numbers as SQLite writes them in text."""
     if value is None or value.__class__ is bytes:
-        return value  # type: ignore[no-any-return]
+        return value
     if isinstance(value, str):
         return value.encode()
     if isinstance(value, float):

@@ -436,8 +436,8 @@ def _exclusive(work: Path) -> Generator[bool]:
 
 
 def _clear(work: Path) -> None:
-    """Empty the work folder: the note goes last but for the lock, because it says what the rest is."""
-    for entry in sorted(work.iterdir(), key=lambda entry: entry.name == _NOTE):
+    """Empty the work folder, but for the lock."""
+    for entry in list(work.iterdir()):
         if entry.is_dir():
             shutil.rmtree(entry)
         elif entry.name != _LOCK:

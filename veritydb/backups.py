@@ -45,19 +45,26 @@ def between(source: Session, target: Session, *, pages: int, progress: Progress,
     """Copy database ``name`` of ``source`` over the main database of ``target``, which has to be in memory."""
     if name not in source.db.db_names():
         raise OperationalError(f"unknown database {name}")
-    replace_content(target, lambda: _copy(source.db, target.db, pages, progress, name, sleep))
+    if source.stream.keyring is None and target.stream.keyring is None:
+        replace_content(target, lambda: _copy(source.db, target.db, pages, progress, name, sleep))
+        return
+    # SQLite copies no pages between an encrypted database and one that is not.
+    image = _image(source, name)
+    replace_content(target, lambda: target.db.deserialize("main", image))
+    if progress is not None:
+        progress(SQLITE_DONE, 0, int(source.db.pragma("page_count", schema=name)))
 
 
 def _copy(
     source: apsw.Connection, target: apsw.Connection, pages: int, progress: Progress, name: str, sleep: float
 ) -> None:
     with target.backup("main", source, name) as copy:
-        code = SQLITE_OK
+        code: int = SQLITE_OK
         while code != SQLITE_DONE:
             try:
                 code = SQLITE_DONE if copy.step(pages or -1) else SQLITE_OK
             except (apsw.BusyError, apsw.LockedError) as error:
-                code = error.extendedresult
+                code = int(getattr(error, "extendedresult", SQLITE_BUSY))
             if progress is not None:
                 progress(code, copy.remaining, copy.page_count)
             if code & 0xFF in (SQLITE_BUSY, SQLITE_LOCKED):
@@ -66,26 +73,26 @@ def _copy(
 
 def to_standard(source: Session, target: Any, *, pages: int, progress: Progress, name: str, sleep: float) -> None:
     """Copy database ``name`` of ``source``, in clear, over the main database of a standard connection."""
-    image = bytearray(source.guard(lambda: source.db.serialize(name)) or b"")
-    if image[_VERSIONS] == _WAL:
-        image[_VERSIONS] = _ROLLBACK  # An image in memory has no WAL, and is not opened if it says so.
+    image = _image(source, name)
     copy = sqlite3.connect(":memory:")
     try:
         if image:
-            copy.deserialize(bytes(image))
+            copy.deserialize(image)
         copy.backup(target, pages=pages, progress=progress, sleep=sleep)
     finally:
         copy.close()
 
 
+def _image(source: Session, name: str) -> bytes:
+    image = bytearray(source.guard(lambda: source.db.serialize(name)) or b"")
+    if bytes(image[_VERSIONS]) == _WAL:
+        image[_VERSIONS] = _ROLLBACK  # An image in memory has no WAL, and is not opened if it says so.
+    return bytes(image)
+
+
 def is_standard(target: object) -> bool:
     """Whether ``target`` is a connection of the standard module."""
     return isinstance(target, sqlite3.Connection)
-
-
-def kind(target: object) -> str:
-    """Return what an error message calls ``target``."""
-    return "None" if target is None else type(target).__name__
 
 
 # Into a database ------------------------------------------------------------------------------------------------------

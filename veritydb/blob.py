@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from operator import index
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, SupportsIndex
 
 from veritydb.constants import SQLITE_READONLY
 from veritydb.errors import OperationalError, ProgrammingError
@@ -57,6 +57,7 @@ class Blob:
     _position: int
 
     def __new__(cls, *_: object, **__: object) -> Self:
+        """Refuse, as it is not made by calling it."""
         raise TypeError(f"cannot create 'veritydb.{cls.__name__}' instances")
 
     # Like a file ------------------------------------------------------------------------------------------------------
@@ -185,9 +186,9 @@ class Blob:
     # Inside -----------------------------------------------------------------------------------------------------------
 
     def _index(self, key: object) -> int:
-        if not hasattr(type(key), "__index__"):
+        if not isinstance(key, SupportsIndex):
             raise TypeError("Blob indices must be integers")
-        position = index(key)  # type: ignore[arg-type]
+        position = index(key)
         if position.bit_length() > 63:
             raise IndexError("cannot fit 'int' into an index-sized integer")
         length = self._opened().length
@@ -228,7 +229,7 @@ def blob(connection: Connection, handle: Handle) -> Blob:
 
 def _indices(key: slice, length: int) -> tuple[int, int, int]:
     for bound in (key.start, key.stop, key.step):
-        if bound is not None and not hasattr(type(bound), "__index__"):
+        if bound is not None and not isinstance(bound, SupportsIndex):
             raise TypeError("slice indices must be integers or None or have an __index__ method")
     return key.indices(length)
 

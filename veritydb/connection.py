@@ -6,16 +6,18 @@ standard module, and what VerityDB adds to them: ``actor``, ``reason(…)`` and 
 
 # The connection, its cursors and its blobs are one thing in three files, and look into each other.
 # pyright: reportPrivateUsage=false
+# What a program passes is checked, whatever the annotations promise.
+# pyright: reportUnnecessaryIsInstance=false
 
 from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from inspect import Parameter, Signature
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 from warnings import warn
 
 import apsw
@@ -25,7 +27,7 @@ from veritydb.constants import LEGACY_TRANSACTION_CONTROL
 from veritydb.cursor import Cursor
 from veritydb.deprecations import keyword_only_soon, positional_soon
 from veritydb.errors import DataError, OperationalError, ProgrammingError
-from veritydb.row import type_name
+from veritydb.row import kind_of, type_name
 from veritydb.session import BARE_BEGIN, Session
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ class Statement:
     sql: str
 
     def __new__(cls, *_: object, **__: object) -> Self:
+        """Refuse, as it is not made by calling it."""
         raise TypeError(f"cannot create 'veritydb.{cls.__name__}' instances")
 
 
@@ -117,7 +120,7 @@ class Connection:
             register=register,
         )
         self._ident: Callable[[], int]
-        # A connection for all threads compares a constant with itself, so that fetching asks one question in both cases.
+        # A connection for all threads compares a constant with itself, so fetching asks one question in both cases.
         self._ident, self._thread = (get_ident, get_ident()) if check_same_thread else (int, 0)
         self._detect = detect_types
         self._text_factory: Any = str
@@ -142,22 +145,22 @@ class Connection:
             self._check()
         made = factory(self)
         if factory is not Cursor and not issubclass(type(made), Cursor):
-            raise TypeError(f"factory must return a cursor, not {type(made).__name__}")
+            raise TypeError(f"factory must return a cursor, not {kind_of(made)}")
         if self.row_factory is not None:
             made.row_factory = self.row_factory
         return made
 
     def execute(self, sql: str, parameters: Any = (), /) -> Any:
         """Execute one statement with a new cursor, and return that."""
-        return self.cursor().execute(sql, parameters)
+        return Connection.cursor(self).execute(sql, parameters)
 
     def executemany(self, sql: str, parameters: Iterable[Any], /) -> Any:
         """Execute a statement once for each of ``parameters`` with a new cursor, and return that."""
-        return self.cursor().executemany(sql, parameters)
+        return Connection.cursor(self).executemany(sql, parameters)
 
     def executescript(self, sql_script: str, /) -> Any:
         """Execute all statements of a script with a new cursor, and return that."""
-        return self.cursor().executescript(sql_script)
+        return Connection.cursor(self).executescript(sql_script)
 
     def __call__(self, *arguments: str) -> Statement:
         """Compile a statement without running it."""
@@ -166,7 +169,7 @@ class Connection:
             raise TypeError(f"Connection() takes exactly 1 argument ({len(arguments)} given)")
         sql = arguments[0]
         if not isinstance(sql, str):
-            raise TypeError(f"argument 1 must be str, not {type(sql).__name__}")
+            raise TypeError(f"argument 1 must be str, not {kind_of(sql)}")
         if "\0" in sql:
             raise ProgrammingError("the query contains a null character")
         if len(sql.encode()) > session.db.limit(apsw.SQLITE_LIMIT_SQL_LENGTH):
@@ -190,7 +193,7 @@ class Connection:
         self._opened()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> Literal[False]:
         session = self._opened()
         if session.autocommit is True:
             return False
@@ -250,7 +253,7 @@ class Connection:
         self._opened().actor = value
 
     @contextmanager
-    def reason(self, text: str) -> Iterator[None]:
+    def reason(self, text: str) -> Generator[None]:
         """Write ``text`` into the log as the reason of every transaction that commits inside the ``with``."""
         session = self._opened()
         before = session.reason_text
@@ -284,7 +287,7 @@ class Connection:
     def create_window_function(self, name: str, num_params: int, aggregate_class: Any, /) -> None:
         """Let SQL use ``aggregate_class`` over windows: also ``value()`` and ``inverse(…)``; None removes it."""
         session = self._opened()
-        made = None if aggregate_class is None else functions.window(aggregate_class)
+        made: Any = None if aggregate_class is None else functions.window(aggregate_class)
         if not _creates(lambda: session.db.create_window_function(name, made, num_params)):
             raise ProgrammingError("bad parameter or other API misuse")
 
@@ -292,7 +295,7 @@ class Connection:
         """Let SQL order text by ``callback(one, two)`` (negative, 0, positive); None removes it."""
         session = self._opened()
         if not isinstance(name, str):
-            raise TypeError(f"create_collation() argument 1 must be str, not {type(name).__name__}")
+            raise TypeError(f"create_collation() argument 1 must be str, not {kind_of(name)}")
         if callback is not None and not callable(callback):
             raise TypeError("parameter must be callable")
         made = None if callback is None else functions.collation(callback)
@@ -358,7 +361,7 @@ class Connection:
             backups.to_standard(session, target, pages=pages, progress=progress, name=name, sleep=sleep)
             return
         if not isinstance(target, Connection):
-            raise TypeError(f"backup() argument 1 must be veritydb.Connection, not {backups.kind(target)}")
+            raise TypeError(f"backup() argument 1 must be veritydb.Connection, not {kind_of(target)}")
         if target is self:
             raise ValueError("target cannot be the same connection instance")
         backups.between(session, target._opened(), pages=pages, progress=progress, name=name, sleep=sleep)
@@ -388,14 +391,15 @@ class Connection:
         return dump.iterdump(self, filter)
 
     def enable_load_extension(self, enable: bool, /) -> None:
-        """Allow or forbid :meth:`load_extension`."""
-        session = self._opened()
-        session.guard(lambda: session.db.enable_load_extension(bool(enable)))
+        """Forbid extensions; allowing them is refused, because what they write cannot be foreseen."""
+        self._opened()
+        if enable:
+            raise errors.StatementRefused(_EXTENSIONS)
 
     def load_extension(self, name: str, /, *, entrypoint: str | None = None) -> None:
-        """Load an extension. Functions and collations of its schema must then be registered wherever it is replayed."""
-        session = self._opened()
-        session.guard(lambda: session.db.load_extension(name, entrypoint))
+        """Refused: see :meth:`enable_load_extension`."""
+        self._opened()
+        raise errors.StatementRefused(_EXTENSIONS)
 
     # Limits and settings ----------------------------------------------------------------------------------------------
 
@@ -456,9 +460,11 @@ class Connection:
         except AttributeError:
             return
         if session is not None:
-            warn(f"unclosed database in {self!r}", ResourceWarning, stacklevel=1, source=self)
             self._session = None
-            session.close()
+            try:
+                warn(f"unclosed database in {self!r}", ResourceWarning, stacklevel=1, source=self)
+            finally:
+                session.close()
 
     def _leave_session(self) -> list[Cursor]:
         """Before a second ``__init__``: let the cursors keep the rows of the database that is left, and return them."""
@@ -524,40 +530,10 @@ class Connection:
         raise TypeError(f"cannot pickle {type_name(type(self))!r} object")
 
 
-if TYPE_CHECKING:
-
-    def connect(
-        database: str | bytes | os.PathLike[str] | os.PathLike[bytes],
-        timeout: float = 5.0,
-        detect_types: int = 0,
-        isolation_level: str | None = "",
-        check_same_thread: bool = True,
-        factory: type[Connection] = Connection,
-        cached_statements: int = 128,
-        uri: bool = False,
-        *,
-        autocommit: bool | int = LEGACY_TRANSACTION_CONTROL,
-        key: Any = None,
-        actor: str = "",
-        on_missing: str | None = None,
-        register: Callable[[Any], None] | None = None,
-    ) -> Connection:
-        """Open a database and its log; see :class:`Connection`."""
-        ...
-
-else:
-
-    @keyword_only_soon("sqlite3.connect", 0)
-    def connect(*args, **kwargs):
-        """Open a database and its log; see :class:`Connection`.
-
-        ``factory`` (by default Connection) is called with all arguments as they were given, itself included.
-        """
-        factory = args[_FACTORY] if len(args) > _FACTORY else kwargs.get("factory", Connection)
-        return factory(*args, **kwargs)
-
-
-_FACTORY = 5
+_EXTENSIONS = (
+    "what an extension writes cannot be foreseen, so none is loaded; register functions and collations from Python "
+    "(create_function, create_collation); nothing was changed"
+)
 _PROGRESS = "veritydb program's progress handler"
 _BYPASSES = {
     constants.SQLITE_DBCONFIG_WRITABLE_SCHEMA: (
@@ -575,6 +551,8 @@ def _level(value: object) -> str | None:
         return None
     if not isinstance(value, str):
         raise TypeError("isolation_level must be str or None")
+    if "\0" in value:
+        raise ValueError("embedded null character")
     level = str.upper(value)
     if level not in _LEVELS:
         raise ValueError("isolation_level string must be '', 'DEFERRED', 'IMMEDIATE', or 'EXCLUSIVE'")
@@ -594,4 +572,4 @@ Connection.__call__.__signature__ = Signature(  # type: ignore[attr-defined]
     [Parameter("self", Parameter.POSITIONAL_ONLY), Parameter("sql", Parameter.POSITIONAL_ONLY)]
 )
 cursor.connections.append(Connection)
-Connection.__module__ = Statement.__module__ = connect.__module__ = "veritydb"
+Connection.__module__ = Statement.__module__ = "veritydb"

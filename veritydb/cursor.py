@@ -10,6 +10,8 @@ is caught by ``__getattr__``, and a cursor or database that was closed has no ro
 
 # The connection and its cursors are one thing in two files, and look into each other.
 # pyright: reportPrivateUsage=false
+# What a program passes is checked, whatever the annotations promise.
+# pyright: reportUnnecessaryIsInstance=false
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ from veritydb.adaptation import bindable, bindable_rows
 from veritydb.constants import PARSE_COLNAMES, PARSE_DECLTYPES
 from veritydb.deprecations import named_by_sequence
 from veritydb.errors import DataError, Error, OperationalError, ProgrammingError
-from veritydb.row import Row
+from veritydb.row import Row, kind_of
 from veritydb.translation import translated
 
 if TYPE_CHECKING:
@@ -72,7 +74,7 @@ class Cursor:
 
     def __init__(self, connection: Connection, /) -> None:
         if not issubclass(type(connection), connections[0]):
-            raise TypeError(f"Cursor() argument 1 must be veritydb.Connection, not {type(connection).__name__}")
+            raise TypeError(f"Cursor() argument 1 must be veritydb.Connection, not {kind_of(connection)}")
         self._ident, self._thread = connection._ident, connection._thread
         session = connection._session
         if session is None or self._ident() != self._thread:
@@ -111,6 +113,8 @@ class Cursor:
             if plan is not None and plan.reads:
                 cursor.execute(plan.sql, bindings)
                 rows, count = None, -1
+                if session.planner.reprepared:
+                    plan = self._planned_anew(session, sql, bindings)
             else:
                 if self._row is not None:
                     cursor.execute("")  # The last query is over, also where this statement runs elsewhere.
@@ -123,9 +127,13 @@ class Cursor:
         self._plan = plan
         self._description = plan.description
         self._rowcount = count
+        if connection._converts:
+            self._prepare_conversion(plan, bindings)
+        else:
+            self._convert = None
         if rows is None:
             self._rows = cursor
-            if self._description is None:
+            if plan.description is None:
                 self._row = None
             else:
                 self._bindings = bindings
@@ -137,10 +145,6 @@ class Cursor:
             self._rows = self._fetched(rows, count)
             self._row = next(self._rows, None)
         self._lastrowid = session.db.last_insert_rowid()
-        if connection._converts:
-            self._prepare_conversion(plan, bindings)
-        else:
-            self._convert = None
         return self
 
     def executemany(self, sql: str, parameters: Iterable[Any], /) -> Self:
@@ -149,7 +153,7 @@ class Cursor:
         if cursor is None or session is None or self._ident() != self._thread:
             self._refuse()
         if not isinstance(sql, str):
-            raise TypeError(f"executemany() argument 1 must be str, not {type(sql).__name__}")
+            raise TypeError(f"executemany() argument 1 must be str, not {kind_of(sql)}")
         rows = bindable_rows(parameters)
         if self._row is not None:
             cursor.execute("")
@@ -169,7 +173,7 @@ class Cursor:
     def executescript(self, sql_script: str, /) -> Self:
         """Execute all statements of ``sql_script``. An open transaction is committed first, as in sqlite3."""
         if not isinstance(sql_script, str):
-            raise TypeError(f"executescript() argument must be str, not {type(sql_script).__name__}")
+            raise TypeError(f"executescript() argument must be str, not {kind_of(sql_script)}")
         if "\0" in sql_script:
             raise ValueError("embedded null character")
         session = self._connection._session
@@ -281,6 +285,12 @@ class Cursor:
         factory = self.row_factory
         return row if factory is None else factory(self, row)
 
+    def _planned_anew(self, session: Session, sql: str, bindings: Any) -> Plan:
+        # Another connection may have changed what the columns are.
+        session.planner.reprepared = False
+        session.plans.pop(sql, None)
+        return session._plan(sql, bindings)
+
     def _fetched(self, rows: list[Any], count: int) -> Iterator[Any]:
         # The session has fetched the rows already, because the statement wrote. Until the last of them is fetched here,
         # the row count of a RETURNING is 0, as in sqlite3.
@@ -363,8 +373,6 @@ class Cursor:
         detect = connection._detect
         if detect & PARSE_COLNAMES:
             self._description = tuple([(_before_bracket(column[0]), *column[1:]) for column in plan.description])
-        if self._row is None:
-            return
         found = None
         if detect:
             found = adaptation.converters_of(
@@ -429,7 +437,7 @@ class Cursor:
     def _execute_failed(self, error: Exception, sql: object, session: Session) -> NoReturn:
         self._row, self._rows = None, _NO_ROWS
         if not isinstance(sql, str):
-            raise TypeError(f"execute() argument 1 must be str, not {type(sql).__name__}") from None
+            raise TypeError(f"execute() argument 1 must be str, not {kind_of(sql)}") from None
         self._convert = None
         self._description = None
         self._rowcount = -1

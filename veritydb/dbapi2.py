@@ -3,6 +3,9 @@
 :mod:`veritydb` re-exports all of it, as :mod:`sqlite3` does with its ``dbapi2``.
 """
 
+# What a program passes is checked, whatever the annotations promise.
+# pyright: reportUnnecessaryIsInstance=false
+
 from __future__ import annotations
 
 import datetime
@@ -11,6 +14,7 @@ import warnings
 
 import apsw
 
+from veritydb import constants
 from veritydb.adaptation import (
     PrepareProtocol,
     adapt,
@@ -20,9 +24,9 @@ from veritydb.adaptation import (
     register_converter,
 )
 from veritydb.blob import Blob
-from veritydb.connection import Connection, connect
+from veritydb.connecting import connect
+from veritydb.connection import Connection
 from veritydb.constants import *  # noqa: F403  some 170 names, written out in constants.__all__
-from veritydb.constants import __all__ as _constants
 from veritydb.cursor import Cursor
 from veritydb.deprecations import version_of
 from veritydb.errors import (
@@ -124,7 +128,7 @@ __all__ = [
     "sqlite_version_info",
     "threadsafety",
 ]
-__all__ += _constants
+__all__ += constants.__all__
 
 
 def __getattr__(name: str) -> object:

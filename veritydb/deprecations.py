@@ -77,8 +77,8 @@ def named_by_sequence(names: Any) -> None:
     for number, name in enumerate(names, 1):
         if name is not None and not name.isdigit():
             deprecated(
-                f"Binding {number} (':{name}') is a named parameter, but you supplied a sequence which requires nameless "
-                "(qmark) placeholders. Starting with Python 3.14 an sqlite3.ProgrammingError will be raised."
+                f"Binding {number} (':{name}') is a named parameter, but you supplied a sequence which requires "
+                "nameless (qmark) placeholders. Starting with Python 3.14 an sqlite3.ProgrammingError will be raised."
             )
             return
 

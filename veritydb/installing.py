@@ -1,22 +1,23 @@
 """Running a program with ``sqlite3`` replaced: ``with veritydb.install():`` and ``python -m veritydb run script.py``.
 
-While installed, ``import sqlite3`` (and ``sqlite3.dbapi2``) finds VerityDB. A module that imported the standard one before
-keeps what it has.
+While installed, ``import sqlite3`` (and ``sqlite3.dbapi2``) finds VerityDB. A module that imported the standard one
+before keeps what it has.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from types import ModuleType
+from typing import Any
 
 _NAMES = ("sqlite3", "sqlite3.dbapi2")
 
 
 @contextmanager
-def install() -> Iterator[None]:
+def install() -> Generator[None]:
     """Let ``import sqlite3`` find VerityDB inside the ``with``."""
     before = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "sqlite3"}
     for name in before:
@@ -39,9 +40,11 @@ def _stand_in() -> dict[str, ModuleType]:
     import veritydb
     from veritydb import dbapi2
 
-    made = {name: ModuleType(name, module.__doc__) for name, module in zip(_NAMES, (veritydb, dbapi2), strict=True)}
-    for name, source in zip(_NAMES, (veritydb, dbapi2), strict=True):
-        content = {key: value for key, value in vars(source).items() if not key.startswith("__")}
+    made: dict[str, ModuleType] = {}
+    sources: tuple[Any, ...] = (veritydb, dbapi2)
+    for name, source in zip(_NAMES, sources, strict=True):
+        made[name] = ModuleType(name, source.__doc__)
+        content: dict[str, Any] = {key: value for key, value in source.__dict__.items() if not key.startswith("__")}
         made[name].__dict__.update(content, __all__=source.__all__, __getattr__=source.__getattr__)
     package = made["sqlite3"]
     package.__path__ = list(sqlite3.__path__)

@@ -11,6 +11,7 @@ prepares them: after preparation it would be too late.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, TypeAlias
@@ -24,6 +25,7 @@ Heard: TypeAlias = "tuple[int, str | None, str | None, str | None, str | None]"
 
 PLANS_MAX = 1024
 _NAMES_MAX = 2048
+_NO_BINDINGS = re.compile(r"Statement has (\d+) bindings but you didn't supply any")
 
 
 class Kind(IntEnum):
@@ -158,6 +160,8 @@ class Planner:
         self.plans: dict[str, Plan] = {}
         self.internal = 0
         """Above zero while our own statements run: nothing is refused, nobody is asked."""
+        self.reprepared = False
+        """SQLite has prepared a statement by itself: it left the cache, or the schema has changed (perhaps by others)."""
         self.refusal: str | None = None
         """Why the authorizer said no, for the error that SQLite then raises."""
         self.user_authorizer: Authorizer | None = None
@@ -175,7 +179,7 @@ class Planner:
     def plan(self, sql: str, bindings: Any = ()) -> Plan:
         """Prepare the first statement of ``sql`` and say what it will do; it is not run.
 
-        Raises whatever preparing it raises; :attr:`refusal` then says if it was us.
+        ``bindings`` may be None if there are none yet. Raises whatever preparing it raises; :attr:`refusal` then says if it was us.
         """
         self.refusal = None
         self._traced.clear()
@@ -186,6 +190,11 @@ class Planner:
             self._cursor.execute(sql, bindings, can_cache=False)
         except apsw.ExecTraceAbort:
             pass
+        except apsw.BindingsError as error:
+            count = _NO_BINDINGS.match(str(error)) if bindings is None else None
+            if count is None:
+                raise
+            return self.plan(sql, (None,) * int(count[1]))
         finally:
             self._heard = None
         if not self._traced:
@@ -228,8 +237,10 @@ class Planner:
             return apsw.SQLITE_DENY
         if self._heard is not None:
             self._heard.append((action, one, two, schema, trigger))
-        elif action in _SCHEMA_ACTIONS or action in _TEMP_ACTIONS:
-            self.plans.clear()  # SQLite prepared a kept statement again: the schema has changed under it.
+        else:
+            self.reprepared = True
+            if action in _SCHEMA_ACTIONS or action in _TEMP_ACTIONS:
+                self.plans.clear()  # SQLite prepared a kept statement again: the schema has changed under it.
         return apsw.SQLITE_OK
 
     def _refusal_of(self, action: int, one: str | None, two: str | None, schema: str | None) -> str | None:

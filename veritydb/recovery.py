@@ -7,6 +7,7 @@ Driven by :mod:`veritydb.session` at open and by :mod:`veritydb.transaction` whe
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ import apsw
 
 from veritydb import applied
 from veritydb.applied import AppliedIndex
-from veritydb.errors import LogMismatch
+from veritydb.errors import LogMismatch, OperationalError
 from veritydb.events import Cut, Genesis
 from veritydb.log import Place, Replicator
 from veritydb.records import Reader, Writer
@@ -141,9 +142,12 @@ def restore(stream: Stream, *, key: Any, register: Callable[[Any], None] | None,
             sync_folder(path.parent)
         finally:
             log.release()
+    except OSError as error:
+        raise OperationalError(f"{path} cannot be made from its log: {error}; the log is as it was") from error
     finally:
         log.close()
-        unfinished.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
 
 
 def genesis_of(cursor: apsw.Cursor) -> Genesis:

@@ -1,7 +1,12 @@
 """``Row``: a row of results that answers to column names, as ``sqlite3.Row`` does.
 
-Not a tuple, on purpose: ``sqlite3.Row`` is none either, and ``isinstance`` and ``==`` are part of what programs rely on.
+Not a tuple, on purpose: ``sqlite3.Row`` is none either, and programs rely on what ``isinstance`` and ``==`` say.
 """
+
+# The helpers below the class are part of it.
+# pyright: reportPrivateUsage=false
+# What a program passes is checked, whatever the annotations promise.
+# pyright: reportUnnecessaryIsInstance=false
 
 from __future__ import annotations
 
@@ -33,9 +38,9 @@ class Row:
     def __new__(cls, cursor: Cursor, data: tuple[Any, ...], /) -> Self:
         """Take ``data`` as a row of what ``cursor`` executed last."""
         if not issubclass(type(cursor), cursors[0]):
-            raise TypeError(f"Row() argument 1 must be veritydb.Cursor, not {type(cursor).__name__}")
+            raise TypeError(f"Row() argument 1 must be veritydb.Cursor, not {kind_of(cursor)}")
         if not isinstance(data, tuple):
-            raise TypeError(f"Row() argument 2 must be tuple, not {type(data).__name__}")
+            raise TypeError(f"Row() argument 2 must be tuple, not {kind_of(data)}")
         row = _new(cls)
         row._values = data
         row._description = cursor.description
@@ -132,10 +137,15 @@ def _remember(description: Description) -> tuple[Description, dict[str, int]]:
     return entry
 
 
+def kind_of(value: object) -> str:
+    """Return what an error message calls the type of an argument."""
+    return "None" if value is None else type(value).__name__
+
+
 def type_name(cls: type) -> str:
-    # What a C type calls itself in messages: with its module if it is ours, bare for a subclass in a program.
+    """Return what a C type calls itself in messages: with its module if it is ours, bare for a program's subclass."""
     return f"veritydb.{cls.__name__}" if cls.__module__ == "veritydb" else cls.__name__
 
 
 Row.__module__ = "veritydb"
-Sequence.register(Row)
+Sequence.register(Row)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]

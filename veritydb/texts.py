@@ -30,7 +30,7 @@ class _Text(bytes):
 
 
 class Converter:
-    """Converts the rows of one execution, and counts them, so that a second run can go on where the first one failed."""
+    """Converts the rows of one execution, and counts them, so that a second run can go on where the first failed."""
 
     __slots__ = ("_again", "_converters", "_count", "_factory")
 

@@ -97,7 +97,7 @@ class Transactions:
         self.reason = ""
         self.last_offset: int | None = None
         self.counters = Counters(db)
-        self.capture = Capture(db, self, _Overflow(self))
+        self.capture = Capture(db, self, _Overflow(self), quiet=planner)
 
     # What the session drives ------------------------------------------------------------------------------------------
 
@@ -112,9 +112,9 @@ class Transactions:
         planner = self._planner
         self._failure = None
         untouched = self._db.txn_state("main") == apsw.SQLITE_TXN_NONE
+        changes = self.counters.current()
         planner.internal += 1
         try:
-            changes = self.counters.current()
             self.capture.join()
             self.counters.hold(changes)
             log = self._log
@@ -128,6 +128,7 @@ class Transactions:
         except BaseException:
             planner.internal -= 1
             self._leave()
+            self.counters.hold(changes)
             raise
         planner.internal -= 1
 

@@ -54,6 +54,8 @@ def translated(error: apsw.Error) -> Exception:
     if code < 0:
         return _NOT_SQLITE.get(type(error), errors.InterfaceError)(str(error))
     made = _BY_CODE.get(code & 0xFF, _DATABASE)(str(error))
+    if isinstance(made, MemoryError):
+        return MemoryError()
     if isinstance(made, errors.Error):
         made.sqlite_errorcode = code
         made.sqlite_errorname = _name(code)

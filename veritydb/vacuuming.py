@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from veritydb.planner import Plan
     from veritydb.session import Session
 
-_BATCH = 10_000
+_COPIED_ONE_BY_ONE = (
+    "SELECT EXISTS (SELECT 1 FROM main.sqlite_schema WHERE type IN ('view', 'trigger') OR rootpage = 0)"
+)
 
 
 def run(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> None:
@@ -32,6 +34,9 @@ def run(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> Non
     try:
         before = _auto_vacuum(session)
         cursor.execute(plan.sql, bindings).fetchall()
+        if session.db.execute(_COPIED_ONE_BY_ONE).get:
+            # VACUUM writes these rows of the schema last, so their number is the last rowid. One table is ours.
+            session.db.set_last_insert_rowid(session.db.last_insert_rowid() - 1)
         after = _auto_vacuum(session)
     except apsw.Error as error:
         raise translated(error) from error

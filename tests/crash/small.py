@@ -20,6 +20,8 @@ def make_small(monkeypatch: pytest.MonkeyPatch | None = None, *, segment_size: i
     for function, option, value in (
         (Log.open.__func__, "segment_size", segment_size),  # type: ignore[attr-defined]
         (Log.create.__func__, "segment_size", segment_size),  # type: ignore[attr-defined]
+        # For a reader that waits while the same thread holds the lock, as where a missing file is made from its log.
+        (Log.open.__func__, "patience", 0.0),  # type: ignore[attr-defined]
         (Capture.__init__, "rows_max", ROWS_MAX),
     ):
         defaults: dict[str, Any] = function.__kwdefaults__

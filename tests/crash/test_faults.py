@@ -66,9 +66,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def beginning(tmp_path: Path, state: str) -> Beginning:
+def beginning(folder: Path, state: str) -> Beginning:
     """A closed database of twenty rows; none; one whose log is ahead of it; one whose file is missing."""
-    folder, told = tmp_path / "beginning", Ledger()
+    folder, told = folder / "beginning", Ledger()
     folder.mkdir()
     path = folder / "life.db"
     if state == "new":
@@ -164,11 +164,11 @@ def injected(layer: str, faults: Faults, vfs: FaultyVFS) -> Iterator[str]:
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("layer", LAYERS)
 def test_whichever_call_fails_the_caller_is_told_the_truth(
-    tmp_path: Path, vfs: FaultyVFS, beginning: Beginning, layer: str, campaign: bool
+    folder: Path, vfs: FaultyVFS, beginning: Beginning, layer: str, campaign: bool
 ) -> None:
     for kind in KINDS if campaign else list(KINDS)[:2]:
         for at in range(1, CALLS_MAX):
-            if not fail(tmp_path, vfs, beginning, layer, kind, at):
+            if not fail(folder, vfs, beginning, layer, kind, at):
                 break
         else:
             raise AssertionError("the calls do not end")

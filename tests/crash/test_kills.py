@@ -72,9 +72,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 # A checkpoint, and a segment that rolls, come only now and then: the counts reach far enough to meet both.
 @pytest.mark.parametrize("point", POINTS)
 def test_a_process_killed_at_a_mark_loses_nothing_that_it_acknowledged(
-    tmp_path: Path, point: str, campaign: bool
+    folder: Path, point: str, campaign: bool
 ) -> None:
-    mortals = Mortals(tmp_path / "mortal.db")
+    mortals = Mortals(folder / "mortal.db")
     chance = random.Random(point)
     counts = [1, 2, 3] if not campaign else [1, 2, 3, *(chance.randint(1, 40) for _ in range(27))]
     for count in counts:
@@ -84,9 +84,9 @@ def test_a_process_killed_at_a_mark_loses_nothing_that_it_acknowledged(
 
 @pytest.mark.parametrize("seed", range(2))
 def test_a_process_killed_anywhere_loses_nothing_that_it_acknowledged(
-    tmp_path: Path, seed: int, campaign: bool
+    folder: Path, seed: int, campaign: bool
 ) -> None:
-    mortals = Mortals(tmp_path / "mortal.db")
+    mortals = Mortals(folder / "mortal.db")
     chance = random.Random(seed)
     for _ in range(130 if campaign else 8):
         mortals.die_after(chance.randint(0, COUNT // 2), chance.uniform(0, PAUSE_MAX))

@@ -1,13 +1,22 @@
-"""The command line as a person runs it: a process of its own, its own environment, no terminal unless one is given."""
+"""The command line as a person runs it: its own environment, and no terminal unless one is given.
+
+:func:`veritydb` starts a process, as the tests of every command do at least once; :func:`command` runs the same code
+in this one.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
+
+from veritydb.cli.app import run
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-W", "error", "-m", "veritydb.cli"]
@@ -59,3 +68,17 @@ def veritydb(*arguments: object, key: str | None = None, cwd: Path | None = None
         check=False,
     )
     return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def command(*arguments: object, key: str | None = None) -> Ran:
+    """Run one command in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    changed = {"VERITYDB_KEY": key} if key is not None else {}
+    with (
+        mock.patch.dict(os.environ, changed),
+        mock.patch("sys.stdin", io.StringIO()),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        code = run([str(argument) for argument in arguments])
+    return Ran(code, out.getvalue(), err.getvalue())

@@ -11,6 +11,7 @@ import json
 import signal
 import sqlite3
 import sys
+from collections.abc import Sequence
 from typing import Annotated, NoReturn
 
 import apsw
@@ -54,27 +55,31 @@ def _main(
 
 
 def main() -> NoReturn:
-    """Run the command line and exit."""
+    """Run the command line of this process and exit."""
     # A reader that closes the pipe early (head) ends us as it ends every other program. Work that must not stop
     # half-way writes nothing to a pipe before it is done.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # A locale that lacks a character is no reason to fail.
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code."""
     try:
-        app(prog_name="veritydb")
-    except (sqlite3.Error, sqlite3.Warning) as error:
-        _complain(error)
-        sys.exit(exit_of(error))
-    except OSError as error:
-        _complain(error)
-        sys.exit(Exit.PROBLEM)
-    sys.exit(Exit.OK)
+        app(args=list(arguments), prog_name="veritydb")
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else Exit.OK
+    except (sqlite3.Error, sqlite3.Warning, OSError) as error:
+        _complain(error, as_json="--json" in arguments)
+        return exit_of(error)
+    return Exit.OK
 
 
-def _complain(error: Exception) -> None:
+def _complain(error: Exception, *, as_json: bool) -> None:
     message = printable(str(error))
-    if "--json" not in sys.argv:
+    if not as_json:
         sys.stderr.write(f"veritydb: {message}\n")
         return
     facts: dict[str, object] = {"error": type(error).__name__, "message": message}

@@ -1,0 +1,116 @@
+"""Test databases. Each is a file with its log, or in memory with its log there; both parts come and go together.
+
+A project whose database is a file is tested on a file beside it, ``test_clinic.db``, so that what the tests do is
+logged as it will be. ``TEST: {"NAME": ":memory:"}`` asks for Django's usual place; so does a database without a file.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import sqlite3
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from django.db.backends.sqlite3 import creation
+
+from veritydb.streams import log_folder
+
+
+class DatabaseCreation(creation.DatabaseCreation):
+    """Makes, copies and removes test databases."""
+
+    def _get_test_db_name(self) -> str:
+        settings = self.connection.settings_dict
+        asked = settings["TEST"]["NAME"]
+        if not asked and settings["NAME"] and not self.is_in_memory_db(settings["NAME"]):
+            name = os.fspath(settings["NAME"])
+            if not name.startswith("file:"):
+                return str(Path(name).with_name(f"test_{Path(name).name}"))
+        return super()._get_test_db_name()
+
+    def _create_test_db(self, verbosity: int, autoclobber: bool, keepdb: bool = False) -> str:
+        name: str = super()._create_test_db(verbosity, autoclobber, keepdb)
+        # Django has removed the file, and without its log it would not come back empty: it would be rebuilt.
+        if not keepdb and not self.is_in_memory_db(name):
+            _remove(name)
+        return name
+
+    def get_test_db_clone_settings(self, suffix: str) -> dict[str, Any]:
+        """Return the settings of a copy for a parallel worker."""
+        if self._clones_through_a_file():
+            return {**self.connection.settings_dict, "NAME": f"{self.connection.alias}_{suffix}.sqlite3"}
+        settings: dict[str, Any] = super().get_test_db_clone_settings(suffix)
+        return settings
+
+    def _clone_test_db(self, suffix: str, verbosity: int, keepdb: bool = False) -> None:
+        settings = self.connection.settings_dict
+        source, target = settings["NAME"], self.get_test_db_clone_settings(suffix)["NAME"]
+        if self._clones_through_a_file():
+            self._copy_memory(target)
+        elif not self.is_in_memory_db(source):
+            if os.path.exists(target):
+                if keepdb:
+                    return
+                if verbosity >= 1:
+                    shown = self._get_database_display_str(verbosity, target)
+                    self.log(f"Destroying old test database for alias {shown}...")
+            try:
+                _remove(target)
+                _copy(source, target)
+            except OSError as error:
+                self.log(f"Got an error cloning the test database: {error}")
+                sys.exit(2)
+        # A forked worker has its copy of what is in memory already.
+
+    def _destroy_test_db(self, test_database_name: str, verbosity: int) -> None:
+        if test_database_name and not self.is_in_memory_db(test_database_name):
+            _remove(test_database_name)
+
+    def setup_worker_connection(self, _worker_id: int) -> None:
+        """Point this process's connection at the copy that is its own."""
+        settings = self.get_test_db_clone_settings(str(_worker_id))
+        self.connection.settings_dict.update(settings)
+        self.connection.close()
+
+    def _clones_through_a_file(self) -> bool:
+        # A worker that is not forked sees nothing of the parent's memory, so its copy is a file.
+        in_memory = self.is_in_memory_db(self.connection.settings_dict["NAME"])
+        return in_memory and multiprocessing.get_start_method() != "fork"
+
+    def _copy_memory(self, target: str) -> None:
+        from veritydb.adopt import adopt
+
+        _remove(target)
+        self.connection.ensure_connection()
+        with closing(sqlite3.connect(target)) as plain:
+            self.connection.connection.backup(plain)
+        options = self.connection.settings_dict["OPTIONS"]
+        _forget_applied(target)
+        adopt(
+            target, key=options.get("key"), register="veritydb.django:register", actor="test", reason="a worker's copy"
+        )
+
+
+def _forget_applied(path: str) -> None:
+    with closing(sqlite3.connect(path)) as plain:
+        plain.execute(f"DROP TABLE IF EXISTS _veritydb_applied")
+        plain.commit()
+
+
+def _remove(name: str) -> None:
+    """Remove a database whole: file, log, and what SQLite keeps beside it."""
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        Path(f"{name}{suffix}").unlink(missing_ok=True)
+    shutil.rmtree(log_folder(name), ignore_errors=True)
+
+
+def _copy(source: str, target: str) -> None:
+    """Copy a database that nobody has open. File and log agree, and so do their copies."""
+    shutil.copytree(log_folder(source), log_folder(target))
+    for suffix in ("-wal", ""):
+        if os.path.exists(f"{source}{suffix}"):
+            shutil.copy(f"{source}{suffix}", f"{target}{suffix}")
