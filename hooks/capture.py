@@ -3,8 +3,8 @@
 One :class:`Capture` belongs to one connection. The session drives it in these steps:
 
 1. ``join()`` before a transaction's first change to the main file: it takes the write lock, and the witness listens.
-2. ``statement_mark()`` before a statement; ``unwind(mark, error)`` after it if a Python exception came out of it;
-   ``join_tail()`` after it if ``tail_due``.
+2. ``statement_mark()`` before each statement; ``unwind(mark, error)`` after it if a Python exception came out of it
+   (``unwind(None, error)`` if it handles savepoints); ``join_tail()`` after it if ``tail_due``.
 3. For what no hook reports: ``add(event)``; ``settle()`` before a schema statement, ``add_schema(event, mark)`` after.
 4. ``drain()`` before COMMIT if there are virtual tables: their index is written, so that all rows are in the buffer.
 5. COMMIT. SQLite calls ``client.on_sync()`` (SQL allowed; late rows, sequences and statistics are in the buffer by
@@ -92,7 +92,7 @@ class Capture:
         self.joined = False
         """Whether the witness is in the transaction."""
         self.poison: BaseException | None = None
-        """Why this transaction may not commit: something could not be captured. Kept until the next join."""
+        """Why this transaction may not commit: something could not be captured. Kept until the next one is joined."""
         self.tail_due = False
         """Whether another virtual table has joined, so that :meth:`join_tail` should be called before going on."""
         self.changes = 0
@@ -114,8 +114,6 @@ class Capture:
         """Whether a savepoint has taken that back."""
         self._announced = False
         """Whether there was something to log when the client was told of the commit."""
-        self._inside = False
-        """Whether SQLite counts the head among the transaction's virtual tables."""
         self._marks: dict[int, Mark] = {}
         self._depth = 0
         self._joining = False
@@ -172,9 +170,7 @@ class Capture:
         """Enter the transaction, before its first change. Takes the main file's write lock."""
         if self.joined:
             return
-        self.poison = None
-        if len(self.buffer):
-            self.poison = CaptureError("rows were changed before the transaction was joined; it cannot commit")
+        early = len(self.buffer) > 0
         self.changes = self.db.changes()
         self._joining = True
         self._quiet.internal += 1
@@ -183,9 +179,16 @@ class Capture:
             self.catalog.check(self._cursor)
             if self.catalog.has_sequence:
                 self._sequences.begin(self._cursor)
+        except apsw.Error:
+            raise
+        except BaseException as error:
+            self._poison(error)  # What the witness missed is not known, and this transaction may go on.
+            raise
         finally:
             self._quiet.internal -= 1
             self._joining = False
+        if early:
+            self._poison(CaptureError("rows were changed before the transaction was joined; it cannot commit"))
         self.joined = True
 
     def join_tail(self) -> None:
@@ -229,22 +232,24 @@ class Capture:
             self._read_schema()
         return StatementMark(self.buffer.mark(), self._depth)
 
-    def unwind(self, mark: StatementMark, error: BaseException) -> None:
+    def unwind(self, mark: StatementMark | None, error: BaseException) -> None:
         """Bring the buffer to what is really there, after a statement that a Python exception left.
 
         While the exception is on its way APSW calls no callback, so the rollback of the statement was not heard. What
         SQLite does is known all the same: a statement that opened a journal, which was heard, is rolled back to it;
         one that did not keeps its rows; and if the whole transaction is gone, autocommit is on. Only if the exception
-        came out of our own callbacks, a row may be missing, and the transaction may not commit.
+        came out of our own callbacks, a row or a savepoint may be missing, and the transaction may not commit.
 
-        After an error of SQLite's own there is nothing to do, and nothing is done.
+        ``mark`` is None for a statement that handles savepoints (SAVEPOINT, RELEASE, ROLLBACK TO): it leaves no rows to
+        take back, and the savepoint it made may be there. After an error of SQLite's own there is nothing to do, and
+        nothing is done.
         """
         if self.joined and self.db.get_autocommit():
             self._on_rollback_hook()
             return
         if self._passed_through_us(error):
             self._poison(error)
-        if self._depth > mark.depth:
+        if mark is not None and self._depth > mark.depth and self.poison is None:
             self.buffer.truncate(self._marks[mark.depth])
             self._depth = mark.depth
 
@@ -350,7 +355,7 @@ class Capture:
             raise
 
     def _begin_run(self, u: apsw.PreUpdate) -> None:
-        if not self._enabled or u.database_name != "main":
+        if not self._enabled or u.database_name != "main" or self.poison is not None:
             return
         buffer = self.buffer
         name = u.table_name
@@ -410,7 +415,7 @@ class Capture:
     def on_begin(self, source: Witness) -> None:
         """See :class:`veritydb.hooks.witness.Listener`."""
         if source is self._head:
-            self._inside = True
+            self.poison = None
 
     def on_savepoint(self, source: Witness, level: int) -> None:
         """See :class:`veritydb.hooks.witness.Listener`."""
@@ -421,6 +426,8 @@ class Capture:
                 if source is self._head:
                     self._depth = level + 1
                 return
+            if self.poison is not None:
+                return
             self._marks[level] = self.buffer.mark()
             self._depth = level + 1
         except BaseException as error:
@@ -429,6 +436,8 @@ class Capture:
 
     def on_rollback_to(self, level: int) -> None:
         """See :class:`veritydb.hooks.witness.Listener`."""
+        if self.poison is not None:
+            return
         try:
             self.buffer.truncate(self._marks.get(level, (0, -1)))
             self._depth = level + 1
@@ -474,11 +483,12 @@ class Capture:
     def _on_commit_hook(self) -> bool:
         if not self._enabled:
             return False
+        announced, self._announced = self._announced, False
         try:
             if self.poison is None and (self.buffer.any() or self._late.touched):
                 if not self.joined:
                     self.poison = CaptureError("rows were changed by a transaction that was not joined; rolled back")
-                elif not self._announced or self._late.touched:
+                elif not announced or self._late.touched:
                     self.poison = CaptureError("rows were changed while the transaction was committing; rolled back")
             if self._client.on_commit():
                 return True
@@ -508,10 +518,11 @@ class Capture:
     def _poison(self, error: BaseException) -> None:
         if self.poison is None:
             self.poison = error
+            self.buffer.pause_run()  # What comes now need not be kept, and what is there may be torn.
 
     def _reset(self) -> None:
         """Forget the transaction, but for what is in the buffer and why it was refused."""
-        self.joined = self._inside = self._announced = False
+        self.joined = self._announced = False
         self.tail_due = self._schema_changed = self._schema_stale = False
         self._marks.clear()
         self._depth = 0

@@ -48,7 +48,7 @@ def shape_of(cursor: apsw.Cursor, table: str) -> Shape:
         hiding=frozenset(name.lower() for name, _, _ in described),
         key=key,
         # A primary key of one column that needs no index is the rowid itself.
-        alias=keyed[0] if len(keyed) == 1 and key_index is None and not without_rowid else None,
+        alias=keyed[0] if len(keyed) == 1 and not key_index and not without_rowid else None,
         shadow=kind == "shadow",
     )
 

@@ -6,8 +6,10 @@ The connection is a plain one, driven as the session drives it (``tests/support/
 from __future__ import annotations
 
 import _thread
-import signal
+import itertools
+import sys
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 import apsw
@@ -523,59 +525,101 @@ def test_a_signal_at_the_first_instruction_of_the_hook_poisons_the_transaction(m
     assert brief(c.transact("INSERT INTO t VALUES (1)")) == [("INSERT", "t", [1])]
 
 
-def test_signals_at_random_moments_never_let_a_wrong_buffer_commit(make: Make) -> None:
-    c = make("CREATE TABLE t(a UNIQUE, b); CREATE TABLE log(a); CREATE VIRTUAL TABLE f USING fts5(x);"
-             "CREATE TRIGGER g AFTER INSERT ON t BEGIN INSERT INTO log VALUES (new.a); END")  # fmt: skip
+class Stop(BaseException):
+    """What the signal of a worker's time-out raises."""
 
-    class Stop(Exception):
-        pass
 
-    def on_alarm(*_: object) -> None:
-        raise Stop
+class Interruption:
+    """Raises Stop at the n-th line of the callbacks; a signal can do so wherever one begins."""
 
-    committed = stopped = 0
-    old = signal.signal(signal.SIGALRM, on_alarm)
+    def __init__(self, number: int) -> None:
+        self.left = number
+        self.cause: Stop | None = None
+
+    def __call__(self, frame: FrameType, event: str, _: object) -> Any:
+        if "hooks" not in frame.f_code.co_filename:
+            return None
+        if event in ("call", "line"):
+            self.left -= 1
+            if self.left == 0:
+                self.cause = Stop()
+                raise self.cause
+        return self
+
+
+INTERRUPTED = (
+    "INSERT OR REPLACE INTO t " + NUMBERS.format(1, 9),
+    "SAVEPOINT s",
+    "INSERT INTO f VALUES ('word')",
+    "UPDATE t SET b = b + 1 WHERE a < 5",
+    "INSERT INTO t VALUES (50, 0), (1, 0)",
+    "SAVEPOINT inner",
+    "INSERT INTO v VALUES (1)",
+    "ROLLBACK TO s",
+    "INSERT INTO f VALUES ('other')",
+    "DELETE FROM t WHERE a > 3",
+    "RELEASE s",
+)
+
+
+def test_an_interruption_anywhere_in_the_callbacks_never_lets_a_wrong_buffer_commit(make: Make, campaign: bool) -> None:
+    script = (
+        "CREATE TABLE t(a UNIQUE, b); CREATE TABLE log(a); CREATE VIRTUAL TABLE f USING fts5(x);"
+        "CREATE TABLE v(a, g AS (a)); INSERT INTO t VALUES (1, 1), (2, 1);"
+        "CREATE TRIGGER g AFTER INSERT ON t BEGIN INSERT INTO log VALUES (new.a); END"
+    )
+    step = 1 if campaign else 13
+    outcomes = {"refused": 0, "exact": 0}
+    for number in itertools.count(1, step):
+        c = make(script, rows_max=8)
+        interruption = Interruption(number)
+        outcomes[interrupted(c, interruption)] += 1
+        if interruption.cause is None:
+            break
+    assert outcomes["refused"] > 10
+    assert outcomes["exact"] >= 1
+
+
+def interrupted(c: Captured, interruption: Interruption) -> str:
+    """Run a transaction with an interruption in it, and say what became of it."""
+    state = State(c.db)
+    before = State(c.db)
+    c.begin()
+    for sql in INTERRUPTED:
+        mark = c.capture.statement_mark()
+        handles_savepoints = sql.startswith(("SAVEPOINT", "RELEASE", "ROLLBACK TO"))
+        error = traced(interruption, lambda sql=sql: c.cursor.execute(sql).fetchall())
+        if isinstance(error, Stop):
+            c.capture.unwind(None if handles_savepoints else mark, error)
+    c.capture.drain()
+    error = traced(interruption, lambda: c.cursor.execute("COMMIT"))
+    if isinstance(error, Stop):
+        c.capture.unwind(None, error)
+    if not c.db.get_autocommit():
+        c.cursor.execute("ROLLBACK")
+    assert not c.capture.captured
+    assert not c.capture.joined
+    life = State(c.db)
+    if life == before:
+        assert c.capture.poison is interruption.cause
+    else:
+        state.apply(c.offered)
+        assert not state.different(life)
+    assert brief(c.transact("INSERT INTO log VALUES (7)"))[0][:2] == ("INSERT", "log")
+    return "refused" if life == before else "exact"
+
+
+def traced(interruption: Interruption, call: Callable[[], object]) -> BaseException | None:
+    """Call with the interruption waiting; return what was raised."""
+    old = sys.gettrace()
+    sys.settrace(interruption)
     try:
-        for number in range(400):
-            state = State(c.db)
-            mark: Any = None
-            try:
-                c.cursor.execute("BEGIN")
-                c.capture.join()
-                for sql in (
-                    "INSERT OR REPLACE INTO t " + NUMBERS.format(1, 20),
-                    "SAVEPOINT s",
-                    "UPDATE t SET b = b + 1",
-                    "INSERT INTO f VALUES ('word')",
-                    "ROLLBACK TO s",
-                    "DELETE FROM t WHERE a > 10",
-                ):
-                    mark = c.capture.statement_mark()
-                    signal.setitimer(signal.ITIMER_REAL, 0.000_01 + (number % 20) * 0.000_01)
-                    c.cursor.execute(sql).fetchall()
-                    signal.setitimer(signal.ITIMER_REAL, 0)
-            except Stop as error:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-                stopped += 1
-                if mark is None:
-                    c.cursor.execute("ROLLBACK")
-                    continue
-                c.capture.unwind(mark, error)
-            if c.db.get_autocommit():
-                continue
-            try:
-                events = c.commit()
-            except apsw.ConstraintError:
-                assert c.capture.poison is not None
-                assert c.db.get_autocommit()
-                continue
-            committed += 1
-            state.apply(events)
-            assert not state.different(State(c.db))
+        call()
+    except (apsw.Error, Stop) as error:
+        return error
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, old)
-    assert committed
+        sys.settrace(old)
+    return None
 
 
 # Sequences, statistics, settings

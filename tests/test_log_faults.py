@@ -187,7 +187,7 @@ def test_an_append_that_cannot_be_taken_away_is_unknown_until_the_next_open(fold
             with pytest.raises(LogUnavailable):
                 log.refresh()
             log.release()
-        assert (target / "lock").read_bytes() == b"\1"
+        assert (target / "marker").read_bytes() == b"\1"
         rewritten = Counting()
         with contextlib.closing(Log.open(target, files=rewritten)) as log:
             found = tails(log)
@@ -195,7 +195,7 @@ def test_an_append_that_cannot_be_taken_away_is_unknown_until_the_next_open(fold
         assert found == ([b"one"] if name == "fdatasync" else [b"one", b"two"])
         # The last record there is, zeros behind it, the marker.
         assert rewritten.lengths == [264, 64, 1]
-        assert (target / "lock").read_bytes() == b"\0"
+        assert (target / "marker").read_bytes() == b"\0"
 
 
 def test_a_record_written_in_part_is_taken_away(folder: Path) -> None:
@@ -221,7 +221,7 @@ def test_a_marker_that_stays_after_a_failure_only_costs_a_look(folder: Path) -> 
         with pytest.raises(LogUnavailable, match="rolled back"):
             append(log, b"two")
         log.release()
-    poke(folder / "lock", 0, b"\1")
+    poke(folder / "marker", 0, b"\1")
     assert recovered(folder, floor=1) == [b"one"]
 
 
@@ -258,7 +258,7 @@ def test_a_record_that_cannot_be_settled_is_not_yet_in_the_log(folder: Path) -> 
     with contextlib.closing(Log.create(folder, STREAM)) as log:
         commit(log, b"one", b"two")
     first = segment_path(folder).read_bytes()
-    poke(folder / "lock", 0, b"\1")
+    poke(folder / "marker", 0, b"\1")
     switch, files = failing("pwrite")
     switch()
     with pytest.raises(LogUnavailable, match="cannot be read"):
@@ -284,17 +284,17 @@ def test_a_marker_left_behind_without_a_record_is_cleared(folder: Path) -> None:
     with contextlib.closing(Log.create(folder, STREAM)) as log:
         commit(log, b"one")
         first = next(iter(log.records())).place
-    poke(folder / "lock", 0, b"\1")
+    poke(folder / "marker", 0, b"\1")
     with contextlib.closing(Log.open(folder, start=first)):
-        assert (folder / "lock").read_bytes() == b"\0"
+        assert (folder / "marker").read_bytes() == b"\0"
 
 
 def test_a_marker_seen_by_a_live_handle_makes_it_look_with_care(folder: Path) -> None:
     with contextlib.closing(Log.create(folder, STREAM)) as log, contextlib.closing(Log.open(folder)) as other:
         commit(other, b"one")
-        poke(folder / "lock", 0, b"\1")
+        poke(folder / "marker", 0, b"\1")
         commit(log, b"two")
-        assert (folder / "lock").read_bytes() == b"\0"
+        assert (folder / "marker").read_bytes() == b"\0"
         assert tails(log) == [b"one", b"two"]
 
 
@@ -330,7 +330,7 @@ def test_a_full_disk_refuses_and_goes_on_when_there_is_room(folder: Path) -> Non
             log.place()
         log.release()
         full["on"] = False
-        assert sorted(os.listdir(folder)) == ["00000000.seg", "lock"]
+        assert sorted(os.listdir(folder)) == ["00000000.seg", "lock", "marker"]
         commit(log, b"two")
         assert log.head.segment == 1
     assert read_back(folder) == [b"one", b"x" * SMALL, b"two"]

@@ -149,13 +149,21 @@ def test_a_file_put_in_its_place_is_noticed(lock: FolderLock, path: str) -> None
         Path(path).touch()
 
 
-def test_the_marker_is_in_the_file(lock: FolderLock, other: FolderLock, path: str) -> None:
+def test_the_marker_is_in_a_file_of_its_own(lock: FolderLock, other: FolderLock, path: str) -> None:
+    marker = Path(path).with_name("marker")
     assert not lock.marked()
-    Path(path).write_bytes(b"\1")
+    marker.write_bytes(b"\1")
     assert other.marked()
     lock.clear()
     assert not other.marked()
-    assert Path(path).read_bytes() == b"\0"
+    assert marker.read_bytes() == b"\0"
+    assert Path(path).read_bytes() == b""
+
+
+def test_a_lock_whose_marker_cannot_be_opened_is_not_opened(path: str) -> None:
+    Path(path).with_name("marker").mkdir()
+    with pytest.raises(IsADirectoryError):
+        FolderLock(path, Files(), create=True)
 
 
 def test_a_release_that_fails_gives_the_lock_up_all_the_same(path: str, other_files: Files) -> None:

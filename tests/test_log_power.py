@@ -129,7 +129,7 @@ def test_a_record_of_a_killed_process_counts_only_once_it_is_durable(tmp_path: P
         disk._synced_at_once.clear()
         log.acquire()
         append(log, b"two" * 100)
-    poke(folder / "lock", 0, b"\1")
+    poke(folder / "marker", 0, b"\1")
     disk._synced_at_once.add(other._fd)
     with contextlib.closing(other):
         other.acquire()

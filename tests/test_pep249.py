@@ -298,7 +298,14 @@ def test_values_are_adapted_by_registry_and_by_conform(tmp_path: Path) -> None:
     def program(db: Any, see: See) -> None:
         db.register_adapter(Point, lambda point: f"P{point.x}")
         con = table(db, see)
-        for value in (Point(1), Conforming(), Colour.RED, Text("t"), date(2020, 2, 3), datetime(2020, 2, 3, 4, 5, 6, 7)):
+        for value in (
+            Point(1),
+            Conforming(),
+            Colour.RED,
+            Text("t"),
+            date(2020, 2, 3),
+            datetime(2020, 2, 3, 4, 5, 6, 7),
+        ):
             see(con.execute("SELECT ?, typeof(?1)", (value,)).fetchall())
             see(con.execute("SELECT :v", {"v": value}).fetchall())
         con.executemany("INSERT INTO t(name) VALUES (?)", [(Point(n),) for n in range(3)])
@@ -821,7 +828,7 @@ def test_a_cursor_cannot_be_used_inside_its_own_work(tmp_path: Path) -> None:
         uses = [lambda: cursor.execute("SELECT 2"), cursor.fetchone, cursor.close, lambda: cursor.__init__(con)]
         for use in uses:
             db.register_converter("again", lambda data, use=use: use())
-            cursor.execute("SELECT 1 AS \"a [again]\" UNION ALL SELECT 2")
+            cursor.execute('SELECT 1 AS "a [again]" UNION ALL SELECT 2')
             see(cursor.fetchone)
         del db.converters["AGAIN"]
         see(lambda: cursor.executemany("INSERT INTO t(name) VALUES (?)", (cursor.fetchone() for _ in range(2))))

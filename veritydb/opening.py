@@ -7,6 +7,8 @@ knows how SQLite3 Multiple Ciphers is told to read and write SQLCipher 4's forma
 
 from __future__ import annotations
 
+import hmac
+
 import apsw
 
 from veritydb.errors import KeyMissing, NotEncrypted, OperationalError, WrongKey
@@ -48,7 +50,10 @@ def unlock(connection: apsw.Connection, file_key: bytes, schema: str = "main") -
     """Give ``connection`` the raw key of a SQLCipher 4 file."""
     connection.pragma("cipher", "sqlcipher", schema=schema)
     connection.pragma("legacy", 4, schema=schema)
-    connection.pragma("key", f"x'{file_key.hex()}'", schema=schema)
+    # The file's salt (its first 16 bytes) is not left to chance: of several connections to a file that is still empty,
+    # each would choose its own, and all but the one that writes first could then not read it.
+    salt = hmac.digest(file_key, b"veritydb salt", "sha256")[:16]
+    connection.pragma("key", f"x'{file_key.hex()}{salt.hex()}'", schema=schema)
 
 
 def check_key(connection: apsw.Connection, path: str, *, keyed: bool) -> None:

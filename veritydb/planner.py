@@ -140,6 +140,8 @@ _DROPS = frozenset(
     }
 )
 _WRITES = frozenset({apsw.SQLITE_INSERT, apsw.SQLITE_UPDATE, apsw.SQLITE_DELETE})
+_MAIN = (None, "main")
+_OWN = (*_MAIN, "temp")
 _CATALOGUES = frozenset({"sqlite_master", "sqlite_temp_master", "sqlite_schema", "sqlite_temp_schema"})
 _QUIET = frozenset({apsw.SQLITE_READ, apsw.SQLITE_FUNCTION, apsw.SQLITE_RECURSIVE})
 _VERBS = {"INSERT": True, "UPDATE": True, "DELETE": True, "REPLACE": True}
@@ -249,13 +251,13 @@ class Planner:
                 (one or "").lower(), two, schema, encrypted=self._encrypted, in_memory=self._in_memory
             )
         if action in _WRITES:
-            if schema not in (None, "main", "temp"):
+            if schema not in _OWN and self._may_not_write(schema):
                 return refusals.attached(schema)
             if one is not None and refusals.reserved(one):
                 return refusals.meta_table(one)
         elif action in _SCHEMA_ACTIONS or action in _TEMP_ACTIONS or action == apsw.SQLITE_ALTER_TABLE:
             name, where = (two, one) if action == apsw.SQLITE_ALTER_TABLE else (one, schema)
-            if where not in (None, "main", "temp"):
+            if where not in _OWN and self._may_not_write(where):
                 return refusals.attached(where)
             for touched in (name, two):  # The second is the table of an index or a trigger.
                 if touched is not None and refusals.reserved(touched):
@@ -263,6 +265,11 @@ class Planner:
         elif action == apsw.SQLITE_ATTACH:
             return refusals.of_attach(one)
         return None
+
+    def _may_not_write(self, attached: str | None) -> bool:
+        # A database in memory is gone with its log, so what it writes beside itself takes no proof from it. A database
+        # that has a log is written through that, whoever attaches it.
+        return not self._in_memory or refusals.has_log(self._db.db_filename(attached or ""))
 
     def _classify(
         self,
@@ -287,6 +294,8 @@ class Planner:
                 plan.selects = True
             elif action == apsw.SQLITE_ANALYZE:
                 plan.kind = Kind.ANALYZE
+            elif action in _SCHEMA_ACTIONS and schema not in _OWN:
+                plan.temp = True  # Attached to a database in memory, and no more logged than a temp table.
             elif action in _SCHEMA_ACTIONS and schema != "temp":
                 if plan.kind is not Kind.ANALYZE:
                     plan.kind = Kind.SCHEMA
@@ -295,14 +304,14 @@ class Planner:
                     plan.creates = one
                     plan.virtual = action == apsw.SQLITE_CREATE_VTABLE
             elif action == apsw.SQLITE_ALTER_TABLE:
-                if one == "temp":
+                if one not in _MAIN:
                     plan.temp = True
                 else:
                     plan.kind, plan.alters = Kind.SCHEMA, True
             elif action in _TEMP_ACTIONS:
                 plan.temp = True
             elif action in _WRITES:
-                if schema == "temp":
+                if schema not in _MAIN:
                     plan.temp = True
                 elif one is not None and one not in _CATALOGUES:
                     written.add(one)

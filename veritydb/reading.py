@@ -187,19 +187,19 @@ class RowReader:
 
     def _fast(self) -> Iterator[tuple[int, Image]]:
         shape = self._shape
-        images: Iterator[Image] = self._select(self._columns)
+        # Each query is begun only where it is read to its end: one that is left open keeps the database locked.
         if shape.key:
-            for image in images:
+            for image in self._select(self._columns):
                 yield 0, image
         elif shape.alias is not None:
             alias = shape.alias
-            for image in images:
-                yield image[alias], image  # type: ignore[misc]
+            for image in self._select(self._columns):
+                yield image[alias], image
         elif len(self._columns) < _RESULT_COLUMNS_MAX:
             for row in self._select([str(self._rowid), *self._columns]):
                 yield row[0], row[1:]
         else:  # As many columns as a table and a result can have; the rowid needs a walk of its own.
-            for (rowid,), image in zip(self._select([str(self._rowid)]), images, strict=True):
+            for (rowid,), image in zip(self._select([str(self._rowid)]), self._select(self._columns), strict=True):
                 yield rowid, image
 
     def _careful(self, skip: int) -> Iterator[tuple[int, Image]]:

@@ -6,6 +6,8 @@ A statement that cannot be logged exactly is refused before it changes anything.
 
 from __future__ import annotations
 
+import os
+
 RESERVED_PREFIX = "_veritydb_"
 
 SETTINGS = frozenset({"user_version", "application_id", "auto_vacuum"})
@@ -74,6 +76,11 @@ def of_pragma(name: str, value: str | None, schema: str | None, *, encrypted: bo
 def attached(schema: str | None) -> str:
     """Return why writing into an attached database is refused."""
     return f"database {schema} is attached: what is written there is not in this log; open it by its own connection"
+
+
+def has_log(filename: str | None) -> bool:
+    """Whether the database at ``filename`` has a log, through which alone it may be written."""
+    return bool(filename) and os.path.isdir(os.path.realpath(filename or "") + "-log")
 
 
 def meta_table(name: str) -> str:

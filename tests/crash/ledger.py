@@ -14,9 +14,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import apsw
+
 import veritydb
 from tests.support import files
 from tests.support.content import content, different
+from veritydb import keys, opening
 from veritydb.replay.compare import differences
 from veritydb.replay.rebuilding import rebuild
 
@@ -51,12 +54,25 @@ class Ledger:
 
 def create(path: Path, key: Any = None) -> None:
     """Make the application's database."""
-    db = veritydb.connect(path, key=key)
+    db = veritydb.connect(path, key=key, isolation_level=None)
     try:
-        with db:
-            db.executescript(SCHEMA)
+        make_if_needed(db)
     finally:
         db.close()
+
+
+def make_if_needed(db: veritydb.Connection) -> None:
+    """Make the application's tables, all or none, unless they are there."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        if not db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'entries'").fetchall():
+            for statement in SCHEMA.split(";")[:-1]:
+                db.execute(statement)
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
 
 
 def body_of(number: int, row: int) -> str:
@@ -144,3 +160,9 @@ def _transactions(db: veritydb.Connection) -> set[int]:
     ((total,),) = db.execute("SELECT n FROM totals").fetchall()
     assert total == counted
     return set(found)
+
+
+def opened(path: Path, log: Path, key: Any) -> apsw.Connection:
+    """Open a file that was made from ``log``, with nothing of VerityDB around it."""
+    keyring = keys.load_keys(log, keys.normalise(key))
+    return opening.open_file(str(path), keyring.current.file_key(), create=False)

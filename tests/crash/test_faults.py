@@ -107,7 +107,7 @@ def work(path: Path, vfs: str, told: Ledger) -> None:
     try:
         if not told.attempted:
             with contextlib.suppress(veritydb.Error):
-                make_schema(db)
+                ledger.make_if_needed(db)
         for step in (ledger.single, lambda db, number: ledger.several(db, number, 20)):
             run(db, told, step)
         with contextlib.suppress(veritydb.Error):
@@ -116,19 +116,6 @@ def work(path: Path, vfs: str, told: Ledger) -> None:
         with contextlib.suppress(*CLOSING) if vfs else contextlib.nullcontext():
             db.close()
         db.close()
-
-
-def make_schema(db: veritydb.Connection) -> None:
-    """Make the application's tables in one transaction."""
-    db.execute("BEGIN")
-    try:
-        for statement in ledger.SCHEMA.split(";")[:-1]:
-            db.execute(statement)
-        db.execute("COMMIT")
-    except veritydb.Error:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise
 
 
 def run(db: veritydb.Connection, told: Ledger, step: Callable[[veritydb.Connection, int], None]) -> None:

@@ -86,7 +86,8 @@ class Captured:
         except apsw.Error:
             raise
         except BaseException as error:
-            self.capture.unwind(mark, error)
+            handles_savepoints = sql.startswith(("SAVEPOINT", "RELEASE", "ROLLBACK TO"))
+            self.capture.unwind(None if handles_savepoints else mark, error)
             raise
 
     def fails(self, sql: str) -> str:

@@ -74,6 +74,11 @@ def acknowledged(number: int) -> None:
     os.write(1, b"acknowledged %d\n" % number)
 
 
+def say(line: str) -> None:
+    """Write one line to standard output, at once."""
+    os.write(1, f"{line}\n".encode())
+
+
 def mark(point: str) -> bool:
     """Be at ``point``. Sends the signal if it is time; returns whether it was."""
     global _left

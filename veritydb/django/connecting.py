@@ -87,7 +87,7 @@ class ActingCursor(veritydb.Cursor):
 class DjangoCursor(ActingCursor):
     """Django's cursor: its placeholders are ``%s`` and ``%(name)s``."""
 
-    def execute(self, query: str, params: Any = None) -> Any:  # type: ignore[override]  # pyright: ignore
+    def execute(self, query: str, params: Any = None) -> Any:
         """Execute one statement; without ``params`` its percent signs are nothing but percent signs."""
         if params is None:
             return super().execute(query)
@@ -95,7 +95,7 @@ class DjangoCursor(ActingCursor):
             return super().execute(_named(query, params), params)
         return super().execute(_numbered(query), params)
 
-    def executemany(self, query: str, param_list: Iterable[Any]) -> Any:  # type: ignore[override]  # pyright: ignore
+    def executemany(self, query: str, param_list: Iterable[Any]) -> Any:
         """Execute a statement once for each of ``param_list``."""
         rows = iter(param_list)
         first = next(rows, None)

@@ -17,6 +17,8 @@ from typing import Any
 
 from django.db.backends.sqlite3 import creation
 
+from veritydb import applied
+from veritydb.adopt import adopt
 from veritydb.streams import log_folder
 
 
@@ -82,23 +84,14 @@ class DatabaseCreation(creation.DatabaseCreation):
         return in_memory and multiprocessing.get_start_method() != "fork"
 
     def _copy_memory(self, target: str) -> None:
-        from veritydb.adopt import adopt
-
         _remove(target)
         self.connection.ensure_connection()
         with closing(sqlite3.connect(target)) as plain:
             self.connection.connection.backup(plain)
-        options = self.connection.settings_dict["OPTIONS"]
-        _forget_applied(target)
-        adopt(
-            target, key=options.get("key"), register="veritydb.django:register", actor="test", reason="a worker's copy"
-        )
-
-
-def _forget_applied(path: str) -> None:
-    with closing(sqlite3.connect(path)) as plain:
-        plain.execute(f"DROP TABLE IF EXISTS _veritydb_applied")
-        plain.commit()
+            plain.execute(f"DROP TABLE IF EXISTS {applied.TABLE}")
+            plain.commit()
+        key = self.connection.get_connection_params().get("key")
+        adopt(target, key=key, register="veritydb.django:register", reason="the copy of a test database")
 
 
 def _remove(name: str) -> None:

@@ -1,4 +1,4 @@
-"""SQL that differs by database. Only what Django decides by the version of the standard module's SQLite differs here."""
+"""SQL that differs by database: here only what Django decides by the version of the standard module's SQLite."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import getpass
+import importlib
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -17,20 +18,18 @@ from typing import Any
 
 import veritydb
 from veritydb.django import register as register_django
-from veritydb.keys import VARIABLE, EnvKeyProvider, FileKeyProvider
+from veritydb.keys import VARIABLE, EnvKeyProvider, FileKeyProvider, KeyProvider
 from veritydb.replay.registering import load
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the shell; return 1 if a statement failed and nobody was there to see it."""
     options = _options(arguments)
-    key = (
-        FileKeyProvider(options.key_file)
-        if options.key_file
-        else EnvKeyProvider()
-        if os.environ.get(VARIABLE)
-        else None
-    )
+    key: KeyProvider | None = None
+    if options.key_file:
+        key = FileKeyProvider(options.key_file)
+    elif os.environ.get(VARIABLE):
+        key = EnvKeyProvider()
     try:
         connection = veritydb.connect(options.database, key=key, actor=_name(), isolation_level=None, uri=True)
     except veritydb.Error as error:
@@ -44,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         connection.execute("PRAGMA foreign_keys = ON")
         with connection.reason("dbshell"):
             if options.sql:
-                return int(not all([_run(connection, sql) for sql in options.sql]))
+                return int(not all(_run(connection, sql) for sql in options.sql))
             return _read(connection, interactive=sys.stdin.isatty())
 
 
@@ -67,7 +66,7 @@ def _name() -> str:
 def _read(connection: veritydb.Connection, *, interactive: bool) -> int:
     if interactive:
         with contextlib.suppress(ImportError):
-            import readline  # noqa: F401  input() has a history and arrow keys from it
+            importlib.import_module("readline")  # Gives input() a history and arrow keys.
     failed, pending = False, ""
     while True:
         try:

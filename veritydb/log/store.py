@@ -255,7 +255,7 @@ class Log(Following):
             self._extend(end)
         self._stale = True
         try:
-            self._pwrite(self._lock.fd, SET, 0)
+            self._pwrite(self._lock.marker, SET, 0)
             if self._pwrite(self._fd, frame, position) != len(frame):
                 raise OSError(errno.ENOSPC, "No space left on device: the record was not written whole")
         except OSError as error:
@@ -302,7 +302,7 @@ class Log(Following):
         """Take note of a record that is durable."""
         self.head = head
         try:
-            self._pwrite(self._lock.fd, CLEAR, 0)
+            self._pwrite(self._lock.marker, CLEAR, 0)
         except OSError:
             return  # It is committed all the same; the next acquire settles the marker.
         self._stale = False
@@ -320,7 +320,7 @@ class Log(Following):
         at = position + FRAME_SIZE
         self._stale = True
         try:
-            self._pwrite(self._lock.fd, SET, 0)
+            self._pwrite(self._lock.marker, SET, 0)
             fd = files.open(self._current().path, os.O_WRONLY | os.O_CLOEXEC)
             try:
 

@@ -12,6 +12,7 @@ from sqlalchemy import pool
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 import veritydb
+from veritydb.refusals import reserved
 from veritydb.sqlalchemy.characteristics import STAMPS
 from veritydb.sqlalchemy.functions import register
 from veritydb.sqlalchemy.urls import connect_arguments, masked
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import URL, Connection, Engine
     from sqlalchemy.engine.interfaces import ConnectArgsType, DBAPIConnection, DBAPIModule
-
-_MEMORY = (None, "", ":memory:")
 
 
 class StampedConnection(veritydb.Connection):
@@ -83,8 +82,12 @@ class VerityDialect(SQLiteDialect_pysqlite):
         engine.url = masked(engine.url)
 
     def on_connect(self) -> Callable[[DBAPIConnection], None] | None:
-        """Return nothing to do: the connection has its functions already, by ``register``."""
-        return None
+        """Return what gives each connection the functions that SQLAlchemy adds to SQLite."""
+        return register
+
+    def get_table_names(self, connection: Connection, schema: str | None = None, **options: Any) -> list[str]:
+        """Return the tables of the program; without the one in which the file says where in its log it is."""
+        return [name for name in super().get_table_names(connection, schema, **options) if not reserved(name)]
 
     def do_savepoint(self, connection: Connection, name: str) -> None:
         """Begin the transaction first: a savepoint outside of one *is* a transaction, and its release the commit."""

@@ -1,0 +1,61 @@
+"""One of several that write the same database: ``contend.py PATH WORKER ON_MISSING``, run by tests.support.child.
+
+For each line of standard input, a number, it commits so many transactions and says ``done``. A file that was replaced
+under its connection is opened again, as the error asks for.
+"""
+
+import sys
+from pathlib import Path
+
+import veritydb
+from tests.crash import ledger
+from tests.support import child
+from tests.support.life import RAW
+
+path, worker, on_missing = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+TRIES_MAX = 100
+
+
+def connect() -> veritydb.Connection:
+    db = veritydb.connect(
+        f"file:{path}?vfs={child.CIPHER_VFS}",
+        uri=True,
+        key=RAW,
+        isolation_level=None,
+        timeout=child.TIMEOUT,
+        actor=f"worker {worker}",
+        on_missing=on_missing,
+    )
+    try:
+        ledger.make_if_needed(db)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+db = None
+number = worker * 1_000_000
+for line in sys.stdin:
+    for _ in range(int(line)):
+        number += 1
+        child.attempted(number)
+        for _ in range(TRIES_MAX):
+            try:
+                if db is None:
+                    db = connect()
+                if number % 2:
+                    ledger.single(db, number)
+                else:
+                    ledger.several(db, number)
+                break
+            except veritydb.LogMismatch:
+                if db is not None:
+                    db.close()
+                db = None
+        else:
+            raise SystemExit("the file is replaced again and again")
+        child.say(f"acknowledged {number} {db.last_offset}")
+    child.say("done")
+if db is not None:
+    db.close()
