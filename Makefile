@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 WORKERS ?= 2
 
-.PHONY: help venv demo test check bench campaign lock clean
+.PHONY: help venv demo test check bench campaign lock clean conformance-django
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):[^#]*## */\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):[^#]*## */\1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 venv: $(VENV)/.installed  ## the virtual environment that all the others use
 
@@ -34,6 +34,9 @@ check: venv  ## lint, types, layers
 
 bench: venv  ## the measured floors, interleaved, medians
 	$(BIN)/python -m benchmarks
+
+conformance-django: venv  ## Django's own test suite, on VerityDB and on its SQLite backend (SLICE=1: a minute of it)
+	$(BIN)/python -m tests.django.conformance --jobs $(WORKERS) $(if $(SLICE),--slice)
 
 campaign: venv  ## the long runs: kills, signals, faults, fuzzing, the random machine
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -q --campaign

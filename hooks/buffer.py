@@ -116,6 +116,7 @@ class ChangeBuffer:
         "_rows_max",
         "_runs_check_at",
         "_seen",
+        "_spilled",
         "add_after",
         "add_before",
         "add_rowid",
@@ -153,6 +154,8 @@ class ChangeBuffer:
         """For each part in the overflow, how many entries lie before its end."""
         self._holes: list[tuple[int, ...]] = []
         """For each part, where in it emptied runs stood: they are not handed out, but marks count them."""
+        self._spilled = False
+        """Whether the overflow was used by this transaction."""
         self._rows_max = rows_max
         self._bytes_max = bytes_max
         self._bytes = 0
@@ -291,19 +294,24 @@ class ChangeBuffer:
             self.on_truncate(mark)
 
     def clear(self) -> None:
-        """Forget the transaction."""
+        """Forget the transaction.
+
+        What makes the buffer look empty goes last, so that an interrupted clear shows, and can be repeated.
+        """
         self.name = None
         self.rowids = []
-        self._entries = []
+        self._ended = False
         self._bytes = self._measured = self._seen = 0
         self._runs_check_at = _RUNS_STEP
-        if self._parts:
-            self._parts.clear()
-            self._holes.clear()
-            self.spilled_tables.clear()
-            self.spilled_schema = False
+        if self._spilled:
             if self._overflow is not None:
                 self._overflow.truncate(0)
+            self.spilled_tables.clear()
+            self.spilled_schema = False
+            self._holes.clear()
+            self._parts.clear()
+            self._spilled = False
+        self._entries = []
 
     def entries(self, start: int = 0) -> list[Run | Event]:
         """Return the entries in memory from the one with number ``start`` on (numbers count spilled ones too)."""
@@ -379,6 +387,7 @@ class ChangeBuffer:
                     self.spilled_schema = True
                 part.append(event)
         end = len(self)
+        self._spilled = True
         overflow.add(part)
         self._parts.append(end)
         self._holes.append(tuple(holes))

@@ -244,7 +244,8 @@ class Capture:
         take back, and the savepoint it made may be there. After an error of SQLite's own there is nothing to do, and
         nothing is done.
         """
-        if self.joined and self.db.get_autocommit():
+        if self.db.get_autocommit() and (self.joined or len(self.buffer)):
+            self._sequences.forget()  # It may have been the end of a commit that was interrupted.
             self._on_rollback_hook()
             return
         if self._passed_through_us(error):
@@ -474,9 +475,7 @@ class Capture:
 
     def on_end(self, *, committed: bool) -> None:
         """See :class:`veritydb.hooks.witness.Listener`."""
-        self._sequences.end(committed=committed)
-        self._reset()
-        self.buffer.clear()
+        self._forget(committed=committed)
 
     # ---- the two other hooks
 
@@ -497,9 +496,7 @@ class Capture:
         return self.poison is not None
 
     def _on_rollback_hook(self) -> None:
-        self._sequences.end(committed=False)
-        self._reset()
-        self.buffer.clear()
+        self._forget(committed=False)
         if self._enabled:
             self._client.on_rollback()
 
@@ -520,9 +517,9 @@ class Capture:
             self.poison = error
             self.buffer.pause_run()  # What comes now need not be kept, and what is there may be torn.
 
-    def _reset(self) -> None:
-        """Forget the transaction, but for what is in the buffer and why it was refused."""
-        self.joined = self._announced = False
+    def _forget(self, *, committed: bool) -> None:
+        """Forget the transaction, but for why it was refused. What says that there is one goes last."""
+        self._announced = False
         self.tail_due = self._schema_changed = self._schema_stale = False
         self._marks.clear()
         self._depth = 0
@@ -533,6 +530,9 @@ class Capture:
         if late.touched or late.settled:
             late.clear()
         self._statistics.due = False
+        self._sequences.end(committed=committed)
+        self.buffer.clear()
+        self.joined = False
 
     def _truncated(self, mark: Mark) -> None:
         self._late.truncate(mark)

@@ -312,3 +312,24 @@ def test_a_program_that_asks_changes_is_told_what_sqlite_would_say(db: veritydb.
     db.commit()
     assert asked() == (1, 4, 9)
     assert db.total_changes == 4
+
+
+@pytest.mark.parametrize("inside", [True, False], ids=["with-reason-inside", "with-reason-outside"])
+def test_the_reason_of_a_block_reaches_the_commit_that_ends_it(db: veritydb.Connection, path: Path, inside: bool) -> None:
+    if inside:
+        with db, db.reason("referral"):
+            db.execute("INSERT INTO t VALUES (1, 'a')")
+    else:
+        with db.reason("referral"), db:
+            db.execute("INSERT INTO t VALUES (1, 'a')")
+    with db:
+        db.execute("INSERT INTO t VALUES (2, 'b')")
+    assert [t.reason for t in files.transactions(path, start=1)] == ["referral", ""]
+
+
+def test_a_reason_given_in_the_middle_of_a_transaction_is_its_reason(db: veritydb.Connection, path: Path) -> None:
+    with db:
+        db.execute("INSERT INTO t VALUES (1, 'a')")
+        with db.reason("found later"):
+            db.execute("INSERT INTO t VALUES (2, 'b')")
+    assert [t.reason for t in files.transactions(path, start=1)] == ["found later"]

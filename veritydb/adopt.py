@@ -46,10 +46,10 @@ from veritydb.records import Spilled, Writer, one_transaction
 from veritydb.replay.compare import differences
 from veritydb.replay.rebuilding import rebuild
 from veritydb.sealing import Opener, Sealer
-from veritydb.streams import log_folder
+from veritydb.streams import ADOPT_SUFFIX, log_folder
 from veritydb.workshop import Progress, asked_once, file_key_of, silent, sync, sync_tree
 
-FOLDER_SUFFIX = "-adopt"
+FOLDER_SUFFIX = ADOPT_SUFFIX
 PENDING_BYTES_MAX = 1 << 20
 """Events kept in memory before they go into a part of their own."""
 

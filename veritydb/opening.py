@@ -73,9 +73,18 @@ def check_key(connection: apsw.Connection, path: str, *, keyed: bool) -> None:
 
 
 def starts_plain(path: str) -> bool:
-    """Whether the file begins as an unencrypted SQLite database does."""
+    """Whether the file begins as an unencrypted SQLite database does.
+
+    Read through SQLite's own VFS: a file that this process opened and closed itself would lose the POSIX locks that
+    other connections of the process hold on it (https://www.sqlite.org/howtocorrupt.html, 2.2).
+    """
     try:
-        with open(path, "rb") as file:
-            return file.read(len(SQLITE_HEADER)) == SQLITE_HEADER
-    except OSError:
+        file = apsw.VFSFile("", path, [apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_MAIN_DB, 0])
+    except (apsw.Error, OSError):
         return False
+    try:
+        return file.xRead(len(SQLITE_HEADER), 0) == SQLITE_HEADER
+    except (apsw.Error, OSError):
+        return False
+    finally:
+        file.xClose()

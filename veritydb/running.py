@@ -142,7 +142,8 @@ def _run_rollback(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: A
         return plan, None, -1
     try:
         session.control.execute(plan.sql)
-    except Exception as error:
+    except BaseException as error:
+        session.capture.unwind(None, error)  # An interruption may have kept the rollback from the change buffer.
         session.failed(error)
     if session.schema_touched:
         session.planner.forget()
@@ -155,8 +156,11 @@ def _run_savepoint(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: 
     if not session.db.in_transaction:
         session.transactions.begun = None
     try:
+        if session.capture.tail_due:
+            session.transactions.join_tail()  # A statement that failed may have made a virtual table join.
         session.control.execute(plan.sql)
-    except Exception as error:
+    except BaseException as error:
+        session.capture.unwind(None, error)
         session.failed(error)
     return plan, None, -1
 

@@ -173,7 +173,7 @@ class Session:
 
     @actor.setter
     def actor(self, value: str) -> None:
-        self.transactions.actor = _text("actor", value)
+        self.transactions.say(_text("actor", value), self.transactions.reason)
 
     @property
     def reason_text(self) -> str:
@@ -182,7 +182,7 @@ class Session:
 
     @reason_text.setter
     def reason_text(self, value: str) -> None:
-        self.transactions.reason = _text("reason", value)
+        self.transactions.say(self.transactions.actor, _text("reason", value))
 
     @property
     def user_authorizer(self) -> Any:
@@ -399,7 +399,7 @@ class Session:
         if self.db.txn_state("main") == apsw.SQLITE_TXN_WRITE:
             # BEGIN IMMEDIATE or EXCLUSIVE. Joining now means that what it reads next is the log's end.
             try:
-                self.transactions.join()
+                self.transactions.join(untouched=True)
             except BaseException as error:
                 self.transactions.rollback()
                 if isinstance(error, apsw.Error):

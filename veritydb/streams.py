@@ -36,6 +36,8 @@ from veritydb.log.memory import MemoryLog
 from veritydb.log.store import Log
 
 LOG_SUFFIX = "-log"
+ADOPT_SUFFIX = "-adopt"
+"""Of the folder in which an adoption works; while it is there, the adoption is not finished."""
 ON_MISSING = ("rebuild", "new")
 
 # In-memory databases that several connections share (cache=shared) share their log, found by its stream id.
@@ -143,6 +145,7 @@ def _on_disk(
     except apsw.BusyError as error:
         raise OperationalError(str(error)) from error
     if index is None and not empty and not _no_content(db):
+        _refuse_half_adopted(path)
         raise NotAdopted(f"{path} has content that is not in its log {folder}; nothing was touched")
     place = Place(index.segment, index.position) if index is not None and index.next_offset else None
     try:
@@ -203,7 +206,13 @@ def set_aside(folder: Path) -> Path:
     raise LogUnavailable(f"{folder} could not be set aside")
 
 
+def _refuse_half_adopted(path: str) -> None:
+    if Path(path + ADOPT_SUFFIX).is_dir():
+        raise NotAdopted(f"adopting {path} was begun and not finished; run `veritydb adopt {path}` again")
+
+
 def _refuse_without_log(db: apsw.Connection, path: str, *, keyed: bool) -> None:
+    _refuse_half_adopted(path)
     # An empty database that sqlite3 made (a header, no content) may be taken over; anything else has a history.
     if not opening.starts_plain(path):
         raise LogMissing(

@@ -95,23 +95,28 @@ class Transactions:
         """The BEGIN that opened the open transaction; None if a SAVEPOINT did."""
         self.actor = ""
         self.reason = ""
+        self.said = ("", "")
+        """Actor and reason of the open transaction: what held when it joined, or was set since."""
         self.last_offset: int | None = None
         self.counters = Counters(db)
         self.capture = Capture(db, self, _Overflow(self), quiet=planner)
 
     # What the session drives ------------------------------------------------------------------------------------------
 
-    def join(self) -> None:
+    def join(self, *, untouched: bool = False) -> None:
         """Enter the witness into the open SQLite transaction, before its first change.
 
-        Raises OperationalError (locked), StaleSnapshot, LogUnavailable, LogMismatch; then nothing of this statement
+        ``untouched`` says that nothing was read since its BEGIN, which SQLite itself can only tell of a BEGIN that took
+        no lock. Raises OperationalError (locked), StaleSnapshot, LogUnavailable, LogMismatch; then nothing of this statement
         has happened, and the SQLite transaction is as it was or rolled back, as SQLite would have left it.
         """
         if self.broken is not None:
             raise OutcomeUnknown("an earlier commit's fate is unknown; open a new connection") from self.broken
         planner = self._planner
         self._failure = None
-        untouched = self._db.txn_state("main") == apsw.SQLITE_TXN_NONE
+        if self._active:
+            self._reset()  # An interruption came between a commit and the lines that note it.
+        untouched = untouched or self._db.txn_state("main") == apsw.SQLITE_TXN_NONE
         changes = self.counters.current()
         planner.internal += 1
         try:
@@ -120,6 +125,7 @@ class Transactions:
             log = self._log
             log.acquire(self.timeout)
             self._active = True
+            self.said = (self.actor, self.reason)
             stored = self._inner.execute(_SELECT_APPLIED).get
             if stored != self._applied or log.head is not self._agreed or log.torn is not None:
                 self._compare(stored, untouched=untouched)
@@ -154,6 +160,7 @@ class Transactions:
                 self.join_tail()  # Behind all virtual tables: it hears of the commit when they have written.
             self._control.execute(sql)
         except BaseException as error:
+            self.capture.unwind(None, error)  # No callback comes while an exception of Python's is on its way.
             if not active:
                 if isinstance(error, apsw.Error):
                     raise translated(error) from error
@@ -170,6 +177,12 @@ class Transactions:
         elif active:
             # An I/O error inside Sync made SQLite roll back, and what then was committed was nothing.
             self._after_failure(self.capture.poison or CaptureError("SQLite rolled the transaction back"))
+
+    def say(self, actor: str, reason: str) -> None:
+        """Set who acts and why, for this transaction and those to come; an empty word takes nothing back from this one."""
+        self.actor, self.reason = actor, reason
+        if self._active:
+            self.said = (actor or self.said[0], reason or self.said[1])
 
     def rollback(self) -> None:
         """Roll the open SQLite transaction back, if there is one."""
@@ -217,12 +230,13 @@ class Transactions:
             return False  # Nothing was captured: the log is not touched.
         identity = self._identity
         assert identity is not None
+        actor, reason = self.said
         try:
             single = capture.buffer.single() if self._spilled is None else None
             if single is not None:
-                body = encode_single(identity, self.actor, self.reason, *single)
+                body = encode_single(identity, actor, reason, *single)
             else:
-                body = one_transaction(identity, self.actor, self.reason, capture.buffer.events())
+                body = one_transaction(identity, actor, reason, capture.buffer.events())
             self._appending = True
             self._writer.commit(identity, body, self._spilled)
         except Exception as error:
@@ -352,7 +366,7 @@ class Transactions:
         if begun is None or not untouched:
             raise StaleSnapshot("the database has changed since this transaction began; roll back and retry")
         self._control.execute(begun)
-        self.join()
+        self.join(untouched=True)
 
     def _leave(self) -> None:
         # A join failed half-way: a transaction that is still open goes on without us, and may only read.

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ for _name in ("veritydb", "sqlite.veritydb"):
 for _name in ("veritydb.aio", "sqlite.veritydb_aio"):
     registry.register(_name, "veritydb.sqlalchemy.aio", "AsyncVerityDialect")
 
+KEY = os.environ.get("SUITE_KEY")
 _EVERY = os.environ.get("SUITE_COMPARES") == "each"
 """Compare before each test's teardown; otherwise only before the last one of each class."""
 _compared: dict[Path, int] = {}
@@ -46,17 +46,16 @@ def compare(folder: Path) -> None:
             offset = opened.head.next_offset
         if _compared.get(path) == offset:
             continue
-        with tempfile.TemporaryDirectory() as workshop:
-            life = Life(Path(workshop))
-            life.watch(path, register="veritydb.sqlalchemy:register")
-            life.check(path)
+        life = Life(folder)
+        life.watch(path, key=KEY, register="veritydb.sqlalchemy:register")
+        life.check(path)
         _compared[path] = offset
         compared_count += 1
 
 
 def remove(folder: Path) -> None:
     """Remove every database of ``folder`` and its log, so that the next class begins anew."""
-    for path in itertools.chain(folder.glob("*.db"), folder.glob("*.db-*")):
+    for path in itertools.chain(folder.glob("*.db"), folder.glob("*.db.*"), folder.glob("*.db-*")):
         if path.is_dir():
             shutil.rmtree(path)
         else:
@@ -83,16 +82,28 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     terminalreporter.write_line(f"rebuilt and compared: {compared_count}")
 
 
-def pytest_collection_finish(session: Any) -> None:
-    """Put our provisioning in the place of SQLAlchemy's, which attaches a second file and deletes files alone."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart() -> None:
+    """Put our provisioning in the place of SQLAlchemy's, which attaches a second file to write into, and deletes files.
+
+    With a database in memory nothing is replaced.
+    """
     from sqlalchemy import event
-    from sqlalchemy.testing import config, provision
+    from sqlalchemy.dialects.sqlite import provision as _loaded  # noqa: F401
+    from sqlalchemy.testing import provision
 
-    for each in config.Config.all_configs():
-        if each.db.driver.startswith("veritydb") and each.db.dialect._is_url_file_db(each.db.url):
-            event.listen(each.db, "engine_disposed", _disposed)
-    del provision
+    theirs = provision.post_configure_engine.fns["sqlite"]
+
+    def ours(url: Any, engine: Any, follower: Any) -> None:
+        if not engine.driver.startswith("veritydb") or not engine.dialect._is_url_file_db(engine.url):
+            theirs(url, engine, follower)
+            return
+        event.listen(engine, "connect", _attach)
+        event.listen(engine, "engine_disposed", lambda _: remove(Path.cwd()))
+
+    provision.post_configure_engine.for_db("sqlite", "veritydb")(ours)
 
 
-def _disposed(engine: Any) -> None:
-    remove(Path.cwd())
+def _attach(connection: Any, _: Any) -> None:
+    # So that a test which writes into it is refused by name; nothing can be lost in there.
+    connection.execute("ATTACH ':memory:' AS test_schema")

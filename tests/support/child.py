@@ -59,6 +59,7 @@ CIPHER_VFS = f"multipleciphers-{VFS}"
 TIMEOUT = 100.0
 """Seconds; less than what the parent is willing to wait, so that it gets to read where the child was."""
 
+_installed = False
 _left = 0
 _point = ""
 _appending = False
@@ -89,6 +90,11 @@ def mark(point: str) -> bool:
         return False
     os.kill(os.getpid(), getattr(signal, f"SIG{os.environ.get('CRASH_BY', 'KILL')}"))
     return True
+
+
+def met() -> bool:
+    """Whether the mark that was armed has acted."""
+    return _left <= 0
 
 
 def _around(owner: Any, name: str, before: str | None, after: str | None) -> None:
@@ -164,11 +170,14 @@ class CrashingVFS(apsw.VFS):
 
 
 def arm(at: str) -> None:
-    """Put the marks in place."""
-    global _left, _point
+    """Let the mark of ``at`` act from now on, counted from here; put the marks in place if they are not."""
+    global _left, _point, _installed
     _point, _, count = at.partition(":")
     assert _point in POINTS, _point
     _left = int(count or 1)
+    if _installed:
+        return
+    _installed = True
     _tear()
     for name in ("open", "pread", "pwrite", "fdatasync", "ftruncate", "rename", "unlink", "mkdir", "listdir", "flock"):
         setattr(Files, name, staticmethod(_before_call(getattr(Files, name))))
@@ -183,9 +192,9 @@ def main() -> None:
     faulthandler.dump_traceback_later(TIMEOUT, exit=True)
     crash_at = os.environ.get("CRASH_AT")
     vfs = CrashingVFS()
+    # The script imports this module by its name, and must meet the same counters.
+    sys.modules["tests.support.child"] = sys.modules["__main__"]
     if crash_at:
-        # The script imports this module by its name, and must meet the same counters.
-        sys.modules["tests.support.child"] = sys.modules["__main__"]
         arm(crash_at)
     del sys.argv[0]
     runpy.run_path(sys.argv[0], run_name="__main__")

@@ -15,6 +15,9 @@ Django's own SQLite backend does the work; each module here changes the one thin
 ``vendor`` stays "sqlite", so that whatever Django or a package does for SQLite, it does here.
 """
 
+# Django has no types, and what is inferred from its code is half known; strict would say so at every line.
+# pyright: basic
+
 from __future__ import annotations
 
 from typing import Any

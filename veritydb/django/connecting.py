@@ -4,8 +4,8 @@
 too. What begins with SELECT only reads, and does not ask: to find out who acts, Django reads the user with a SELECT.
 """
 
-# A part of the connection: it sets both words at once, for each statement that writes.
-# pyright: reportPrivateUsage=false
+# Django has no types. And this is a part of the connection: it sets both words at once, for each write.
+# pyright: basic, reportPrivateUsage=false
 
 from __future__ import annotations
 

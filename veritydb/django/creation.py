@@ -4,6 +4,9 @@ A project whose database is a file is tested on a file beside it, ``test_clinic.
 logged as it will be. ``TEST: {"NAME": ":memory:"}`` asks for Django's usual place; so does a database without a file.
 """
 
+# Django has no types, and what is inferred from its code is half known; strict would say so at every line.
+# pyright: basic
+
 from __future__ import annotations
 
 import multiprocessing

@@ -3,6 +3,9 @@
 The one table that VerityDB keeps in a file, and any other under its prefix, is not among it.
 """
 
+# Django has no types, and what is inferred from its code is half known; strict would say so at every line.
+# pyright: basic
+
 from __future__ import annotations
 
 from typing import Any

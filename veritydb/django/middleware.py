@@ -7,6 +7,9 @@ First in the list, so that what other middleware writes (the session, after the 
 A project that wants other words inherits from :class:`ActorMiddleware` and says them in ``actor`` and ``reason``.
 """
 
+# Django has no types, and what is inferred from its code is half known; strict would say so at every line.
+# pyright: basic
+
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
@@ -33,12 +36,13 @@ class ActorMiddleware:
 
     def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
         self.get_response = get_response
-        if iscoroutinefunction(get_response):
+        self._is_async = iscoroutinefunction(get_response)
+        if self._is_async:
             markcoroutinefunction(self)
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         """Answer ``request``."""
-        if iscoroutinefunction(self):
+        if self._is_async:
             return self._answer(request)
         with acting(partial(self.actor, request), partial(self.reason, request)):
             response: HttpResponseBase = self.get_response(request)

@@ -1,5 +1,8 @@
 """SQL that differs by database: here only what Django decides by the version of the standard module's SQLite."""
 
+# Django has no types, and what is inferred from its code is half known; strict would say so at every line.
+# pyright: basic
+
 from __future__ import annotations
 
 from django.db.backends.sqlite3 import operations
