@@ -16,8 +16,28 @@
 
 from __future__ import annotations
 
-from veritydb.replay.compare import differences
-from veritydb.replay.rebuilding import Rebuilt, rebuild
-from veritydb.replay.snapshot import Snapshot, describe
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from veritydb.replay.compare import differences
+    from veritydb.replay.rebuilding import Rebuilt, rebuild
+    from veritydb.replay.snapshot import Snapshot, describe
+
+_HOMES = {
+    "Rebuilt": "rebuilding",
+    "Snapshot": "snapshot",
+    "describe": "snapshot",
+    "differences": "compare",
+    "rebuild": "rebuilding",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # A session needs one small module of these; the rest is imported when something is replayed.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
 
 __all__ = ["Rebuilt", "Snapshot", "describe", "differences", "rebuild"]

@@ -160,7 +160,7 @@ def test_converters_see_the_bytes_of_text_that_is_no_utf8(tmp_path: Path) -> Non
         con.execute("CREATE TABLE t(id INTEGER, a raw)")
         con.executemany("INSERT INTO t VALUES (?, CAST(? AS TEXT))", [(1, b"a"), (2, b"\xff"), (3, b"b")])
         see(con.execute("SELECT id, a FROM t ORDER BY id").fetchall())
-        see([row for row in con.execute("SELECT a FROM t ORDER BY id")])
+        see(list(con.execute("SELECT a FROM t ORDER BY id")))
         del db.converters["RAW"]
 
     same(tmp_path, program)

@@ -103,7 +103,7 @@ def test_rows_come_with_the_same_values_and_types(tmp_path: Path) -> None:
         see([cursor.fetchone(), cursor.fetchmany(1), cursor.fetchmany(), list(cursor), cursor.fetchone()])
         see([next(con.execute("SELECT 1"), None), next(con.execute("SELECT 1 WHERE 0"), None)])
         cursor = con.execute("SELECT id FROM t")
-        see([iter(cursor) is cursor, [row for row in cursor], cursor.fetchall()])
+        see([iter(cursor) is cursor, list(cursor), cursor.fetchall()])
         see(con.execute("SELECT 9223372036854775807, -9223372036854775808, 1e400, -1e400, 0.1").fetchall())
 
     same(tmp_path, program)
@@ -371,7 +371,7 @@ def test_text_that_is_no_utf8_is_an_error_or_the_factorys_business(tmp_path: Pat
             con.text_factory = factory
             see(lambda: con.execute("SELECT id, a FROM t ORDER BY id").fetchall())
             see(lambda: con.execute("SELECT a FROM t WHERE id >= ? ORDER BY id", (2,)).fetchmany(2))
-            see(lambda: [row for row in con.execute("SELECT a, 1, NULL, x'ff' FROM t ORDER BY id;")])
+            see(lambda: list(con.execute("SELECT a, 1, NULL, x'ff' FROM t ORDER BY id;")))
             see(lambda: con.execute("SELECT 'plain', 1.5, NULL").fetchone())
 
     same(tmp_path, program)
@@ -777,7 +777,7 @@ def test_what_is_closed_or_never_initialised_says_so(tmp_path: Path) -> None:
             see(use)
         con = see.opened(db.connect(":memory:"))
         lame = type("LameCursor", (db.Cursor,), {"__init__": lambda self, *_: None})(con)
-        for use in (lame.fetchone, lame.close, lambda: lame.execute("SELECT 1"), lambda: lame.fetchall()):
+        for use in (lame.fetchone, lame.close, lambda: lame.execute("SELECT 1"), lame.fetchall):
             see(use)
 
     same(tmp_path, program)

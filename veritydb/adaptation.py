@@ -134,7 +134,11 @@ class _Names(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         adapted = self._adapted
         if name not in adapted:
-            adapted[name] = _value(self._given[name], len(adapted) + 1)
+            try:
+                value = self._given[name]
+            except LookupError:
+                raise ProgrammingError(f"You did not supply a value for binding parameter :{name}.") from None
+            adapted[name] = _value(value, len(adapted) + 1)
         return adapted[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -185,7 +189,7 @@ def converters_of(
 
 def as_bytes(value: Any) -> bytes | None:
     """Return ``value`` as ``sqlite3_column_blob`` would: numbers as SQLite writes them in text."""
-    if value is None or value.__class__ is bytes:
+    if value is None or isinstance(value, bytes):
         return value
     if isinstance(value, str):
         return value.encode()

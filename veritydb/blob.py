@@ -9,10 +9,11 @@ The handle that :meth:`Session.blob_open` gives reads and writes at offsets; pos
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from operator import index
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, SupportsIndex
 
-from veritydb.constants import SQLITE_READONLY
+from veritydb.constants import SQLITE_ABORT, SQLITE_READONLY
 from veritydb.errors import OperationalError, ProgrammingError
 
 if TYPE_CHECKING:
@@ -47,6 +48,26 @@ class Handle(Protocol):
         ...
 
 
+class _Expired:
+    """What is left of a handle whose row has changed."""
+
+    length = 0
+    readonly = False
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return nothing: there is nothing."""
+        return b""
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Take nothing: nothing fits."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+_EXPIRED = _Expired()
+
+
 class Blob:
     """A value that is read and written in place, like a file of fixed length. Made by :meth:`Connection.blobopen`."""
 
@@ -69,16 +90,13 @@ class Blob:
         length = left if length < 0 else min(length, left)
         if length == 0:
             return b""
-        data: bytes = self._connection._guard(lambda: handle.read(self._position, length))
+        data: bytes = self._tried(lambda: handle.read(self._position, length))
         self._position += length
         return data
 
     def write(self, data: Any, /) -> None:
         """Write ``data`` at the current position; a blob cannot grow."""
-        with memoryview(data) as view:
-            if not view.c_contiguous:
-                raise BufferError("memoryview: underlying buffer is not C-contiguous")
-            written = view.tobytes()
+        written = _bytes_of(data)
         self._opened()
         self._write(self._position, written)
         self._position += len(written)
@@ -86,6 +104,8 @@ class Blob:
     def seek(self, offset: int, origin: int = os.SEEK_SET, /) -> None:
         """Set the current position, relative to start, current position or end."""
         length = self._opened().length
+        if not -_OFFSET_MAX - 1 <= offset <= _OFFSET_MAX:
+            raise OverflowError("Python int too large to convert to C int")
         if origin == os.SEEK_CUR:
             base = self._position
         elif origin == os.SEEK_END:
@@ -110,7 +130,7 @@ class Blob:
         self._connection._check()
         handle, self._handle = self._handle, None
         if handle is not None:
-            self._connection._guard(handle.close)
+            self._tried(handle.close)
 
     def __enter__(self) -> Self:
         self._opened()
@@ -133,12 +153,12 @@ class Blob:
             if covered == 0:
                 return b""
             if step == 1:
-                return self._connection._guard(lambda: handle.read(start, stop - start))
+                return self._tried(lambda: handle.read(start, stop - start))
             low, high = _span(start, step, covered)
-            data = self._connection._guard(lambda: handle.read(low, high - low))
+            data = self._tried(lambda: handle.read(low, high - low))
             return bytes([data[position - low] for position in range(start, stop, step)])
         position = self._index(key)
-        return self._connection._guard(lambda: handle.read(position, 1))[0]
+        return self._tried(lambda: handle.read(position, 1))[0]
 
     def __setitem__(self, key: int | slice, value: Any, /) -> None:
         handle = self._opened()
@@ -166,10 +186,7 @@ class Blob:
     def _set_slice(self, handle: Handle, key: slice, value: Any) -> None:
         start, stop, step = _indices(key, handle.length)
         covered = len(range(start, stop, step))
-        with memoryview(value) as view:
-            if not view.c_contiguous:
-                raise BufferError("memoryview: underlying buffer is not C-contiguous")
-            data = view.tobytes()
+        data = _bytes_of(value)
         if len(data) != covered:
             raise IndexError("Blob slice assignment is wrong size")
         if covered == 0:
@@ -178,7 +195,7 @@ class Blob:
             self._write(start, data)
             return
         low, high = _span(start, step, covered)
-        whole = bytearray(self._connection._guard(lambda: handle.read(low, high - low)))
+        whole = bytearray(self._tried(lambda: handle.read(low, high - low)))
         for number, position in enumerate(range(start, stop, step)):
             whole[position - low] = data[number]
         self._write(low, bytes(whole))
@@ -201,12 +218,20 @@ class Blob:
     def _write(self, offset: int, data: bytes) -> None:
         handle = self._opened()
         if len(data) > handle.length - offset:
-            raise ValueError("data longer than blob")
+            raise ValueError("data longer than blob length")
         if handle.readonly:
             error = OperationalError("attempt to write a readonly database")
             error.sqlite_errorcode, error.sqlite_errorname = SQLITE_READONLY, "SQLITE_READONLY"
             raise error
-        self._connection._guard(lambda: handle.write(offset, data))
+        self._tried(lambda: handle.write(offset, data))
+
+    def _tried(self, use: Callable[[], Any]) -> Any:
+        try:
+            return use()
+        except OperationalError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF == SQLITE_ABORT:
+                self._handle = _EXPIRED  # The row has changed. SQLite says so once; then the blob has no bytes.
+            raise
 
     def _opened(self) -> Handle:
         self._connection._check()
@@ -225,6 +250,17 @@ def blob(connection: Connection, handle: Handle) -> Blob:
     made._handle = handle
     made._position = 0
     return made
+
+
+def _bytes_of(value: Any) -> bytes:
+    try:
+        view = memoryview(value)
+    except TypeError as error:
+        raise TypeError(str(error).removeprefix("memoryview: ")) from None
+    with view:
+        if not view.c_contiguous:
+            raise BufferError("memoryview: underlying buffer is not C-contiguous")
+        return view.tobytes()
 
 
 def _indices(key: slice, length: int) -> tuple[int, int, int]:

@@ -14,11 +14,11 @@ from functools import partial
 from struct import Struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from veritydb import schemas
 from veritydb.columns import FREE_NULLS, read_column, read_columns, write_column, write_columns
 from veritydb.errors import LogDamaged, TransactionTooLarge
 from veritydb.events import BlobWrite, Clear, Cut, Event, Genesis, Image, Op, Rows, Schema, Sequence, Setting
-from veritydb.messages import KjException, read_message
-from veritydb.schemas import record
+from veritydb.messages import kj_exception, read_message
 from veritydb.single_row import pack_single, unpack_single
 from veritydb.sqlite_record import NotRepresentable, decode_record, encode_record
 
@@ -51,7 +51,7 @@ class Piece(NamedTuple):
 
 def encode_part(pieces: Many[Piece]) -> bytes:
     """Return the bytes of a part. Raises TransactionTooLarge if Cap'n Proto cannot hold it."""
-    message: Any = record.Part.new_message()
+    message: Any = schemas.record.Part.new_message()
     free = FREE_NULLS
     try:
         for transaction, piece in zip(message.init("transactions", len(pieces)), pieces, strict=True):
@@ -62,7 +62,7 @@ def encode_part(pieces: Many[Piece]) -> bytes:
             for builder, event in zip(transaction.init("events", len(piece.events)), piece.events, strict=True):
                 free = _WRITERS[type(event)](builder, event, free)
         return bytes(message.to_bytes())
-    except KjException as error:
+    except kj_exception() as error:
         if "too big" not in str(error):
             raise
         # A list beyond what the format has bits for: 2^29 bytes.
@@ -246,7 +246,7 @@ def decode_part(data: bytes) -> list[Piece]:
     except UnicodeDecodeError as error:
         raise LogDamaged(f"a part of a record is not what was written: {error}") from error
     if single is None:
-        return read_message(record.Part, data, "a part of a record", partial(_read_pieces, size=len(data)))
+        return read_message(schemas.record.Part, data, "a part of a record", partial(_read_pieces, size=len(data)))
     identity, actor, reason, op, table, rowid, rowid_after, before, after = single
     return [Piece(identity, actor, reason, [_make_row(table, op, rowid, rowid_after, before, after)], False)]
 

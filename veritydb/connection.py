@@ -517,9 +517,6 @@ class Connection:
             raise ProgrammingError("Cannot operate on a closed database.")
         return session
 
-    def _guard(self, call: Callable[[], Any]) -> Any:
-        return self._opened().guard(call)
-
     def __getattr__(self, name: str) -> NoReturn:
         # Reached only for what is not there: for a slot, because a subclass did not call our __init__.
         if name in Connection.__slots__:

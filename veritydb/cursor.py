@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from operator import attrgetter
@@ -30,7 +31,7 @@ from veritydb import row as rows_of_names
 from veritydb.adaptation import bindable, bindable_rows
 from veritydb.constants import PARSE_COLNAMES, PARSE_DECLTYPES
 from veritydb.deprecations import named_by_sequence
-from veritydb.errors import DataError, Error, OperationalError, ProgrammingError
+from veritydb.errors import DataError, OperationalError, ProgrammingError
 from veritydb.row import Row, kind_of
 from veritydb.translation import translated
 
@@ -123,7 +124,7 @@ class Cursor:
                     named_by_sequence(session.planner._cursor.bindings_names)
                 plan, rows, count = session.execute(cursor, sql, bindings)
         except Exception as error:
-            self._execute_failed(error, sql, session)
+            raise self._execute_failure(error, sql, session) from error
         self._plan = plan
         self._description = plan.description
         self._rowcount = count
@@ -140,7 +141,7 @@ class Cursor:
                 try:
                     self._row = next(cursor, None)
                 except Exception as error:
-                    self._step_failed(error, in_hand=0)
+                    self._row = self._step_failure(error, in_hand=0)
         else:
             self._rows = self._fetched(rows, count)
             self._row = next(self._rows, None)
@@ -162,7 +163,7 @@ class Cursor:
         try:
             plan, count = session.execute_many(cursor, sql, rows)
         except Exception as error:
-            self._execute_failed(error, sql, session)
+            raise self._execute_failure(error, sql, session) from error
         finally:
             self._ident = self._connection._ident
         self._plan = plan
@@ -190,7 +191,7 @@ class Cursor:
                 cursor.execute("")
                 spare.append(cursor)
         except Exception as error:
-            self._execute_failed(error, sql_script, session)
+            raise self._execute_failure(error, sql_script, session) from error
         return self
 
     # Fetching ---------------------------------------------------------------------------------------------------------
@@ -204,7 +205,7 @@ class Cursor:
         try:
             self._row = next(self._rows, None)
         except Exception as error:
-            self._step_failed(error, in_hand=1)
+            self._row = self._step_failure(error, in_hand=1)
         if self._convert is None and self.row_factory is None and row.__class__ is tuple:
             return row
         return self._made(row)
@@ -218,7 +219,7 @@ class Cursor:
         try:
             self._row = next(self._rows, None)
         except Exception as error:
-            self._step_failed(error, in_hand=1)
+            self._row = self._step_failure(error, in_hand=1)
         if self._convert is None and self.row_factory is None and row.__class__ is tuple:
             return row
         return self._made(row)
@@ -253,12 +254,12 @@ class Cursor:
                 self._row = None
             taken.insert(0, first)
         except Exception as error:
-            self._step_failed(error, in_hand=1)
+            self._row = self._step_failure(error, in_hand=1)
             if self._row.__class__ is _Undecodable:
-                self._complain(self._row)
+                raise self._complaint(self._row) from None
             taken = [first, *self._take_again(size)]
         if first.__class__ is _Undecodable:
-            self._complain(first)
+            raise self._complaint(first)
         if self._convert is not None:
             taken = self._converted(taken)
         factory = self.row_factory
@@ -279,7 +280,7 @@ class Cursor:
 
     def _made(self, row: Any) -> Any:
         if row.__class__ is _Undecodable:
-            self._complain(row)
+            raise self._complaint(row)
         if self._convert is not None:
             row = self._converted((row,))[0]
         factory = self.row_factory
@@ -415,71 +416,84 @@ class Cursor:
         self._check()
         raise AssertionError("nothing is wrong with this cursor")
 
-    def _step_failed(self, error: Exception, *, in_hand: int) -> None:
-        self._row = None
+    # What follows returns exceptions, for its caller to raise where they are caught: a frame that has one in a variable
+    # and raises it is a cycle, which keeps this cursor and its statement until the garbage collector comes by.
+
+    def _step_failure(self, error: Exception, *, in_hand: int) -> Any:
+        """Return the row that comes next all the same; else raise what the program gets."""
         if isinstance(error, UnicodeDecodeError):
             again = self._convert.resume(in_hand) if self._convert is not None else None
             if again is None:
-                self._row = _Undecodable(error)
-            else:
-                self._rows = again
-                self._row = next(again, None)
-            return
-        self._rows = _NO_ROWS
-        self._raise(error)
+                return _Undecodable(error.object)
+            self._rows = again
+            return next(again, None)
+        self._row, self._rows = None, _NO_ROWS
+        if isinstance(error, apsw.Error):
+            raise self._named(translated(error), error) from error
+        try:
+            raise error
+        finally:
+            del error
 
-    def _complain(self, row: _Undecodable) -> NoReturn:
+    def _complaint(self, row: _Undecodable) -> Exception:
         plan = self._plan
         assert plan is not None
         again = partial(texts.rows_as_bytes, self._connection._opened().db, plan, self._bindings)
-        raise texts.undecodable(row.error, plan, again)
+        return texts.undecodable(row.text, plan, again)
 
-    def _execute_failed(self, error: Exception, sql: object, session: Session) -> NoReturn:
+    def _execute_failure(self, error: Exception, sql: object, session: Session) -> Exception:
         self._row, self._rows = None, _NO_ROWS
         if not isinstance(sql, str):
-            raise TypeError(f"execute() argument 1 must be str, not {kind_of(sql)}") from None
+            return TypeError(f"execute() argument 1 must be str, not {kind_of(sql)}")
         self._convert = None
         self._description = None
         self._rowcount = -1
+        if self._apsw is not None:
+            with suppress(apsw.Error):
+                self._apsw.execute("")  # It lets go of its statement and of what executemany() took values from.
         if isinstance(error, ValueError) and "\0" in sql:
-            raise ProgrammingError("the query contains a null character") from None
-        if isinstance(error, KeyError):
-            raise ProgrammingError(f"You did not supply a value for binding parameter :{error.args[0]}.") from None
-        if isinstance(error, OverflowError):
-            raise OverflowError("Python int too large to convert to SQLite INTEGER") from error
-        if isinstance(error, UnicodeDecodeError):
-            # A function of the program was to be called with such text; sqlite3 calls that its failure.
-            raise OperationalError("user-defined function raised exception") from error
+            return ProgrammingError("the query contains a null character")
+        if _came_from_binding(error):
+            if isinstance(error, KeyError):
+                return ProgrammingError(f"You did not supply a value for binding parameter :{error.args[0]}.")
+            if isinstance(error, OverflowError):
+                return OverflowError("Python int too large to convert to SQLite INTEGER")
+            if isinstance(error, UnicodeDecodeError):
+                # A function of the program was to be called with such text; sqlite3 calls that its failure.
+                return OperationalError("user-defined function raised exception")
         if isinstance(error, apsw.Error):
-            session.guard(partial(_raise, error))
+            try:
+                session.failed(error)
+            except Exception as translated_error:
+                return self._named(translated_error, error)
         if isinstance(error, DataError) and len(sql.encode()) > session.db.limit(apsw.SQLITE_LIMIT_SQL_LENGTH):
-            raise DataError("query string is too large") from error
-        self._raise(error)
+            return DataError("query string is too large")
+        return self._named(error, error.__cause__)
 
-    def _raise(self, error: Exception) -> NoReturn:
-        cause = error.__cause__ if isinstance(error, Error) else error
+    def _named(self, error: Exception, cause: BaseException | None) -> Exception:
+        """Return ``error``, whose cause is APSW's, in sqlite3's words."""
         if isinstance(cause, apsw.ThreadingViolationError):
-            raise ProgrammingError(_RECURSIVE) from cause
+            return ProgrammingError(_RECURSIVE)
         if isinstance(cause, apsw.CursorClosedError | apsw.ConnectionClosedError):
-            self._check()
+            try:
+                self._check()
+            except ProgrammingError as why:
+                return why
         if isinstance(cause, apsw.BindingsError):
             found = _NO_NAME.match(str(error))
             if found is not None:
-                raise ProgrammingError(
+                return ProgrammingError(
                     f"Binding {int(found[1]) + 1} has no name, but you supplied a dictionary (which has only names)."
-                ) from cause
-        if isinstance(error, apsw.Error):
-            raise translated(error) from error
-        raise error
+                )
+        return error
 
 
-class _Undecodable:
-    """Stands for a row that holds text which is not UTF-8, until it is fetched."""
-
-    __slots__ = ("error",)
-
-    def __init__(self, error: UnicodeDecodeError) -> None:
-        self.error = error
+def _came_from_binding(error: Exception) -> bool:
+    # Where the program raised it (in a generator of parameters), the last entry of the traceback is the program's.
+    entry = error.__traceback__
+    while entry is not None and entry.tb_next is not None:
+        entry = entry.tb_next
+    return entry is not None and str(entry.tb_frame.f_globals.get("__name__")).startswith("veritydb.")
 
 
 def _nobody() -> int:
@@ -487,8 +501,13 @@ def _nobody() -> int:
     return -1
 
 
-def _raise(error: Exception) -> NoReturn:
-    raise error
+class _Undecodable:
+    """Stands for a row that holds ``text`` which is not UTF-8, until it is fetched."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
 
 
 def _before_bracket(name: str) -> str:

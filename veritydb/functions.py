@@ -1,9 +1,9 @@
 """A program's callbacks as SQLite calls them: functions, aggregates, windows, collations, handlers.
 
-:mod:`veritydb.connection` registers what these wrappers return. sqlite3 lets no exception of a callback through
-(but those of collations): SQLite sees an error with a fixed text, and the traceback is dropped, or reported through ``sys.unraisablehook`` after
-:func:`enable_callback_tracebacks`. APSW lets every exception through, so each wrapper catches all and raises what
-carries the text.
+:mod:`veritydb.connection` registers what these wrappers return. sqlite3 lets no exception of a callback through, but
+those of collations: SQLite sees an error with a fixed text, and the traceback is dropped, or reported through
+``sys.unraisablehook`` after :func:`enable_callback_tracebacks`. APSW lets every exception through, so each wrapper
+catches all and raises what carries the text.
 """
 
 # What a program passes is checked, whatever the annotations promise.

@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from veritydb import schemas
 from veritydb.errors import (
     ConfigurationError,
     KeyMissing,
@@ -35,7 +36,6 @@ from veritydb.errors import (
     WrongKey,
 )
 from veritydb.messages import read_message
-from veritydb.schemas import files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -269,7 +269,7 @@ def create_keys(folder: str | os.PathLike[str], stream: bytes, secret: Secret) -
 
 def pack_keys(keyring: Keyring, secret: Secret) -> bytes:
     """Return the bytes of a key file: magic, Cap'n Proto ``KeyFile``, BLAKE3 of both."""
-    message: Any = files.KeyFile.new_message()
+    message: Any = schemas.files.KeyFile.new_message()
     cost = _SCRYPT_COST_LOG2 if secret.derivation == "scrypt" else 0
     for wrapped, key in zip(message.init("keys", len(keyring.keys)), keyring.keys.values(), strict=True):
         salt = os.urandom(_SALT_BYTES)
@@ -300,7 +300,7 @@ def unpack_keys(content: bytes, secret: Secret, name: str = KEY_FILE) -> Keyring
         raise _damaged(name)
     body = content[len(_MAGIC) : -_DIGEST_BYTES]
     wrapped = read_message(
-        files.KeyFile, body, name, lambda message: [_read_wrapped(each, name) for each in message.keys]
+        schemas.files.KeyFile, body, name, lambda message: [_read_wrapped(each, name) for each in message.keys]
     )
     streams = {each.stream for each in wrapped}
     if len(streams) != 1:

@@ -7,9 +7,8 @@ pointers to one place cannot make many values of few bytes.
 from __future__ import annotations
 
 import traceback
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
-
-import capnp
 
 from veritydb.errors import LogDamaged
 
@@ -18,8 +17,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_capnp: Any = capnp  # It has no types.
-KjException: type[Exception] = _capnp.KjException
+
+@cache
+def kj_exception() -> type[Exception]:
+    """Return the class of what Cap'n Proto raises. Imported at its first use, as :mod:`veritydb.schemas` says."""
+    import capnp
+
+    library: Any = capnp  # It has no types.
+    kind: type[Exception] = library.KjException
+    return kind
 
 
 def read_message(struct: Any, data: bytes, what: str, read: Callable[[Any], T]) -> T:
@@ -34,7 +40,7 @@ def read_message(struct: Any, data: bytes, what: str, read: Callable[[Any], T]) 
     except BaseException as error:
         _forget_readers(error)
         # ValueError: a length that is no multiple of a word, text that is not UTF-8.
-        if isinstance(error, KjException | ValueError):
+        if isinstance(error, (kj_exception(), ValueError)):
             # Cap'n Proto's text goes on with a stack of addresses.
             reason = str(error).partition("\n")[0]
             raise LogDamaged(f"{what} is not what was written: {reason}") from error

@@ -21,8 +21,6 @@ from veritydb.errors import LogMismatch, OperationalError
 from veritydb.events import Cut, Genesis
 from veritydb.log import Place, Replicator
 from veritydb.records import Reader, Writer
-from veritydb.replay.rebuilding import rebuild
-from veritydb.replay.redo import redo
 from veritydb.sealing import Opener
 from veritydb.streams import Stream, sync_folder
 from veritydb.version import SOFTWARE
@@ -110,6 +108,8 @@ class Recovery:
                 assert index is not None
                 self.check(log, index)
                 if index.next_offset < log.head.next_offset:
+                    from veritydb.replay.redo import redo
+
                     redo(db, Reader(log, self.opener), index, register=self._register)
                 cursor.execute("COMMIT")
             finally:
@@ -135,6 +135,8 @@ def restore(stream: Stream, *, key: Any, register: Callable[[Any], None] | None,
         try:
             if path.exists() and path.stat().st_size:
                 return
+            from veritydb.replay.rebuilding import rebuild
+
             rebuild(log.folder, unfinished, key=key, register=register)
             for suffix in ("-wal", "-shm"):
                 path.with_name(path.name + suffix).unlink(missing_ok=True)

@@ -60,7 +60,7 @@ class Converter:
             else:
                 # Zero-length values become None under a converter, as they do in sqlite3.
                 data = adaptation.as_bytes(value)
-                values.append(converter(data) if data else None)
+                values.append(converter(bytes(data)) if data else None)
         return tuple(values)
 
     @staticmethod
@@ -101,23 +101,19 @@ def _joined(row: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple([_Text(value) if text else value for text, value in zip(row[::2], row[1::2], strict=True)])
 
 
-def undecodable(error: UnicodeDecodeError, plan: Plan | None, again: RowsAgain) -> OperationalError:
+def undecodable(text: bytes, plan: Plan, again: RowsAgain) -> OperationalError:
     """Return what sqlite3 raises for text that is not UTF-8, with the name of its column."""
-    names = [column[0] for column in (plan.description if plan is not None else None) or ()]
+    names = [column[0] for column in plan.description or ()]
     name = names[0] if names else ""
     if len(names) > 1:
         for row in again() or ():
-            position = next(
-                (at for at, value in enumerate(row) if value.__class__ is _Text and value == error.object), None
-            )
+            position = next((at for at, value in enumerate(row) if value.__class__ is _Text and value == text), None)
             if position is not None:
                 name = names[position]
                 break
-    message = f"Could not decode to UTF-8 column '{name}' with text '".encode() + error.object + b"'"
+    message = f"Could not decode to UTF-8 column '{name}' with text '".encode() + text + b"'"
     message = message.split(b"\0", 1)[0][:_MESSAGE_MAX]
-    made = OperationalError(message.decode("ascii", "replace"))
-    made.__cause__ = error
-    return made
+    return OperationalError(message.decode("ascii", "replace"))
 
 
 RowsAgain = Callable[[], "Iterator[tuple[Any, ...]] | None"]

@@ -1,6 +1,6 @@
 """The same program on two modules: what it sees of VerityDB has to be what it sees of sqlite3.
 
-A test writes a program that takes a module and a :class:`See`; the fixture-like :func:`same` runs it on both and compares
+A test writes a program that takes a module and a :class:`See`; :func:`same` runs it on both and compares
 what they wrote down: values with their types, or an error's class and text.
 """
 
@@ -52,7 +52,7 @@ class See:
     def _words(self, value: Any) -> str:
         text = value if isinstance(value, str) else f"{type(value).__name__} {value!r}"
         for module in ("veritydb", "sqlite3"):
-            text = text.replace(f"{module}.", "db.")
+            text = text.replace(f"{module}.", "")
         return text.replace(str(self.folder), "FOLDER")
 
 
