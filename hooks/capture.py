@@ -484,11 +484,10 @@ class Capture:
             return False
         announced, self._announced = self._announced, False
         try:
-            if self.poison is None and (self.buffer.any() or self._late.touched):
-                if not self.joined:
-                    self.poison = CaptureError("rows were changed by a transaction that was not joined; rolled back")
-                elif not announced or self._late.touched:
-                    self.poison = CaptureError("rows were changed while the transaction was committing; rolled back")
+            if self.poison is None and not announced and (self.buffer.any() or self._late.touched):
+                self.poison = CaptureError("rows were changed by a commit that was not prepared for; rolled back")
+            elif self._late.touched:
+                self._poison(CaptureError("a row was changed after the commit was prepared; rolled back"))
             if self._client.on_commit():
                 return True
         except BaseException as error:

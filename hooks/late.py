@@ -96,12 +96,10 @@ class Late:
             for name, (table, rowids) in covered.items():
                 more = self.touched[name][1] if name in self.touched else set[int]()
                 self.touched[name] = (table, None if rowids is None or more is None else rowids | more)
-        self._start = min(self._start, mark)
 
     def settle(self) -> None:
         """Log the differences, at this place of the buffer."""
         buffer = self._host.buffer
-        buffer.end_run()  # A run that went on across the settlement would belong to both sides.
         if self.touched:
             here = buffer.mark()
             covered = self.touched

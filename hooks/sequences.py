@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeAlias
 
 import apsw
 
-from veritydb.events import Clear, Image, Op, Rows, Sequence, Value
+from veritydb.events import Clear, Image, Op, Rows, Schema, Sequence, Value
 from veritydb.hooks.buffer import INSERT, ChangeBuffer, Mark, Run
 from veritydb.hooks.catalog import Catalog
 
@@ -70,12 +70,18 @@ class Sequences:
         buffer.end_run()
         here = buffer.mark()
         forced, highest = self._inserted(start)
-        if state != base or highest or forced:
+        remade = self._schema_changed(start)
+        if state != base or highest or forced or remade:
             was = _by_name(base)
             now = _by_name(state)
             if was is None or now is None:
                 self._log_content(state)
             else:
+                if remade:
+                    # A table that was dropped took its sequence along, a new one may have brought the same again: what
+                    # is as it was need not be what replay has. (Django makes tables anew so: INSERT … SELECT without a
+                    # row leaves a sequence of 0.)
+                    forced.update(now)
                 self._log_rows(was, now, forced, highest)
         self._logged.append((here, state))
 
@@ -102,6 +108,11 @@ class Sequences:
         if state:
             images: list[Image] = [(name, value) for _, name, value in state]
             add(Rows("sqlite_sequence", Op.INSERT, [rowid for rowid, _, _ in state], None, None, images))
+
+    def _schema_changed(self, start: Mark) -> bool:
+        """Whether there is a schema statement after ``start``, or may be one, in what has been spilled."""
+        buffer = self._host.buffer
+        return bool(buffer.spilled_tables) or any(type(entry) is Schema for entry in buffer.entries(start[0]))
 
     def _inserted(self, start: Mark) -> tuple[set[str], dict[str, int]]:
         """Return the tables whose sequence replay moves after ``start``: how far cannot be told, and how far it can."""

@@ -3,8 +3,8 @@
 ``record`` defines log records, ``files`` the small files and the row around them. The ``.capnp`` files are the
 documentation; nothing here adds to them.
 
-They are loaded when they are first asked for: pycapnp, with the asyncio it brings, is a third of the time that importing
-VerityDB would take, and a program that commits single rows never needs it.
+They are loaded when they are first asked for: pycapnp, with the asyncio it brings, is a third of the time that
+importing VerityDB would take, and a program that commits single rows never needs it.
 """
 
 from __future__ import annotations

@@ -26,9 +26,10 @@ def test_parameters_of_stored_types_are_passed_on_as_they_are() -> None:
 
 
 def test_rows_are_adapted_one_by_one_if_any_value_needs_it() -> None:
-    rows = [(1, date(2020, 1, 2)), [2, "b"], {"n": 3}]
+    rows = [(1, bytearray(b"a")), [2, "b"], {"n": 3}]
     first, second, third = bindable_rows(rows)
-    assert first == (1, "2020-01-02")
+    assert first == (1, bytearray(b"a"))
+    assert first is not rows[0]
     assert second == [2, "b"]
     assert dict(third) == {"n": 3}
 
@@ -162,5 +163,21 @@ def test_converters_see_the_bytes_of_text_that_is_no_utf8(tmp_path: Path) -> Non
         see(con.execute("SELECT id, a FROM t ORDER BY id").fetchall())
         see(list(con.execute("SELECT a FROM t ORDER BY id")))
         del db.converters["RAW"]
+
+    same(tmp_path, program)
+
+
+def test_what_returning_returns_is_converted_too(tmp_path: Path) -> None:
+    def program(db: Any, see: See) -> None:
+        con = see.opened(db.connect(":memory:", detect_types=db.PARSE_DECLTYPES | db.PARSE_COLNAMES))
+        con.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, d date)")
+        cursor = con.execute(
+            "INSERT INTO t(d) VALUES (?), (NULL) RETURNING d, id AS 'i [date]', d", (date(2020, 1, 2),)
+        )
+        see([cursor.description])
+        see(cursor.fetchone)
+        cursor = con.execute("DELETE FROM t RETURNING d, id")
+        see(cursor.fetchall())
+        see(con.execute("UPDATE t SET d = NULL RETURNING d").fetchall())
 
     same(tmp_path, program)

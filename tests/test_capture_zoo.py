@@ -6,6 +6,8 @@ the DB-API's implicit transactions; and with everything first done and undone in
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,16 +15,24 @@ import pytest
 from tests.support import files
 from tests.support.content import content, different
 from tests.support.life import RAW
+from tests.support.places import in_memory
 from tests.support.sides import Ours, Plain, run_both
 from tests.support.zoo import PROGRAMS
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from tests.support.life import Life
     from tests.support.zoo import Program
 
 _TOGETHER = [program for program in PROGRAMS if not program.alone]
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A folder in memory, for a thousand databases; what makes them durable is not the matter here."""
+    with tempfile.TemporaryDirectory(prefix="zoo-", dir=in_memory()) as folder:
+        yield Path(folder)
 
 
 def _run(life: Life, tmp_path: Path, program: Program, way: str, key: bytes | None = None) -> None:

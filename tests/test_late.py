@@ -156,7 +156,8 @@ def test_text_of_a_utf_16_database_is_logged_as_it_is_stored(make: Make, encodin
 
 def test_rows_of_a_utf_16_database_without_text_need_not_be_late(make: Make) -> None:
     c = make("PRAGMA encoding = 'UTF-16'; CREATE TABLE n(a)")
-    assert follows(c, "INSERT INTO n VALUES (1)") == [Rows("n", Op.INSERT, [1], None, None, [(1,)])]
+    assert follows(c, "INSERT INTO n VALUES (1), (2)") == [Rows("n", Op.INSERT, [1, 2], None, None, [(1,), (2,)])]
+    follows(c, "INSERT INTO n VALUES (3), (CAST(x'00d84100' AS TEXT)), (4)")
 
 
 def test_full_text_search_in_a_utf_16_database_is_followed(make: Make) -> None:
@@ -201,9 +202,18 @@ def test_a_table_without_rowid_is_compared_by_its_rows(make: Make, statements: l
     assert isinstance(events[0], Clear) is memory
 
 
-def test_a_large_table_without_rowid_is_logged_as_content(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "sql",
+    ["UPDATE v SET a = a + 1 WHERE k = 'x'", "DELETE FROM v WHERE k = 'y'", "INSERT INTO v(k) VALUES ('q'), ('r')"],
+)
+def test_a_large_table_without_rowid_is_logged_as_content(
+    make: Make, monkeypatch: pytest.MonkeyPatch, sql: str
+) -> None:
+    c = make(KEYED)
+    if sql.startswith("INSERT"):
+        c.setup("DELETE FROM v WHERE k = 'y'")
     monkeypatch.setattr(stored, "KEYED_ROWS_MAX", 1)
-    assert follows(make(KEYED), "UPDATE v SET a = a + 1")[0] == Clear("v")
+    assert follows(c, sql)[0] == Clear("v")
 
 
 def test_what_is_in_memory_is_logged_as_content(make: Make) -> None:
@@ -273,6 +283,18 @@ def test_a_settlement_that_a_savepoint_takes_back_is_made_again(make: Make) -> N
     state.apply(events)
     assert not state.different(State(c.db))
     assert not any(isinstance(event, Clear) for event in events)
+
+
+def test_an_empty_settlement_that_a_savepoint_takes_back_was_none(make: Make) -> None:
+    c = make("CREATE TABLE t(a)")
+    c.begin()
+    c.do("INSERT INTO t VALUES ('x')")
+    c.do("SAVEPOINT s")
+    c.capture.settle()
+    c.do("DELETE FROM t")
+    c.do("ROLLBACK TO s")
+    c.do("INSERT INTO t VALUES (CAST(x'ff' AS TEXT))")
+    assert c.commit() == [Rows("t", Op.INSERT, [1, 2], None, None, [("x",), (RawText(b"\xff"),)], net=True)]
 
 
 def test_rows_recorded_before_an_empty_settlement_are_not_compared_away(make: Make) -> None:
@@ -346,6 +368,17 @@ def test_a_key_column_serves_where_all_names_of_the_rowid_are_taken(make: Make) 
     c.begin()
     c.do("UPDATE v SET oid = 8")
     assert c.commit() == [Rows("v", Op.UPDATE, [5], None, [(5, 6, 7)], [(5, 6, 8)], net=True)]
+
+
+def test_a_late_row_that_comes_when_the_commit_is_prepared_refuses_it(make: Make) -> None:
+    c = make(f"{VIRTUAL}; CREATE TABLE t(a)")
+    inner = c.db.cursor()
+    c.on_sync = lambda: inner.execute("DELETE FROM v")  # type: ignore[assignment, method-assign, return-value]
+    c.begin()
+    c.do("INSERT INTO t VALUES (1)")
+    with pytest.raises(apsw.ConstraintError):
+        c.commit()
+    assert isinstance(c.capture.poison, CaptureError)
 
 
 def test_a_table_that_hides_its_rowids_is_compared_by_its_rows(make: Make) -> None:

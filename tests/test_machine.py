@@ -23,6 +23,7 @@ import veritydb
 from tests.support import files, net
 from tests.support.content import content, different
 from tests.support.life import RAW, Life
+from tests.support.places import in_memory
 from tests.support.sides import Ours, Outcome, Plain, Step, assert_alike
 from tests.support.strategies import COMPARED_WITH_SESSION, SCHEMA, statements
 from veritydb.records import Reader
@@ -41,7 +42,7 @@ class Machine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = Path(tempfile.mkdtemp(prefix="machine-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="machine-", dir=in_memory()))
         self.path = self.folder / "life.db"
         self.life = Life(self.folder)
         self.ours: list[Ours] = []
@@ -63,10 +64,9 @@ class Machine(RuleBasedStateMachine):
             self.sessions.append(self.session(plain))
             self.step(number, "PRAGMA foreign_keys = ON")
             if number == 0:
-                for statement in SCHEMA:
-                    if not self.keys and statement.startswith("INSERT"):
-                        self.keys = net.key_columns(plain.db, COMPARED_WITH_SESSION)
+                for statement in ("BEGIN", *SCHEMA, "COMMIT"):
                     self.step(number, statement)
+                self.keys = net.key_columns(plain.db, COMPARED_WITH_SESSION)
 
     def teardown(self) -> None:
         """Close everything; then the whole log must replay to the file."""
@@ -107,10 +107,16 @@ class Machine(RuleBasedStateMachine):
     @rule(number=_numbers, how=st.sampled_from(("commit", "rollback")))
     def end_by_method(self, number: int, how: str) -> None:
         """End the transaction as PEP 249 does, which is no error if there is none."""
-        if self.plain[number].db.in_transaction:
+        if not self.plain[number].db.in_transaction:
+            return
+        expected = self.plain[number].run(how)
+        try:
             getattr(self.ours[number].connection, how)()
-            self.plain[number].run(how)
-            self.after(number)
+        except veritydb.Error as error:
+            assert expected.failure is not None, f"connection {number}: {how}() raised {error!r}"
+        else:
+            assert expected.failure is None, f"connection {number}: {how}() did not raise {expected.failure}"
+        self.after(number)
 
     def step(self, number: int, step: Step) -> Outcome:
         """Run one step on both sides, and compare."""

@@ -23,6 +23,7 @@ import pytest
 
 import veritydb
 from tests.support.twins import See, same
+from veritydb import adaptation
 
 ROWS = [(1, "a", 1.5, b"x"), (2, None, None, None), (3, "\u00e9\0z", -2.0, b"")]
 
@@ -319,7 +320,10 @@ def test_values_are_adapted_by_registry_and_by_conform(tmp_path: Path) -> None:
     same(tmp_path, program)
 
 
-def test_an_adapter_for_a_basic_type_is_used(tmp_path: Path) -> None:
+def test_an_adapter_for_a_basic_type_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_stored", "_all_stored"):  # They change for the rest of the process.
+        monkeypatch.setattr(adaptation, name, getattr(adaptation, name))
+
     def program(db: Any, see: See) -> None:
         con = see.opened(db.connect(":memory:"))
         db.register_adapter(bool, lambda value: "yes" if value else "no")

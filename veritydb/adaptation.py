@@ -231,8 +231,7 @@ def _adapt_datetime(value: datetime.datetime) -> str:
 
 def _convert_date(value: bytes) -> datetime.date:
     _deprecated("date converter")
-    year, month, day = map(int, value.split(b"-"))
-    return datetime.date(year, month, day)
+    return datetime.date(*map(int, value.split(b"-")))
 
 
 def _convert_timestamp(value: bytes) -> datetime.datetime:

@@ -377,7 +377,7 @@ class Cursor:
         found = None
         if detect:
             found = adaptation.converters_of(
-                self._columns(plan),
+                self._columns(plan, bindings),
                 by_declaration=bool(detect & PARSE_DECLTYPES),
                 by_name=bool(detect & PARSE_COLNAMES),
             )
@@ -385,13 +385,15 @@ class Cursor:
             again = partial(texts.rows_as_bytes, connection._opened().db, plan, bindings)
             self._convert = texts.Converter(found, lambda: connection._text_factory, again)
 
-    def _columns(self, plan: Plan) -> Any:
+    def _columns(self, plan: Plan, bindings: Any) -> Any:
         assert self._apsw is not None
         try:
             return self._apsw.get_description()
         except apsw.ExecutionCompleteError:
-            # The session has fetched the rows already (RETURNING): the types that SQLite declared went with them.
-            return [(column[0], None) for column in plan.description or ()]
+            # The session has fetched the rows already (RETURNING), so the statement is prepared once more to be asked.
+            planner = self._connection._opened().planner
+            planner.plan(plan.sql, bindings)
+            return planner._traced[0][3]
 
     # Failing ----------------------------------------------------------------------------------------------------------
 

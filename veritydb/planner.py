@@ -163,7 +163,7 @@ class Planner:
         self.internal = 0
         """Above zero while our own statements run: nothing is refused, nobody is asked."""
         self.reprepared = False
-        """SQLite has prepared a statement by itself: it left the cache, or the schema has changed (perhaps by others)."""
+        """SQLite has prepared a statement by itself: it had left the cache, or the schema has changed."""
         self.refusal: str | None = None
         """Why the authorizer said no, for the error that SQLite then raises."""
         self.user_authorizer: Authorizer | None = None
@@ -181,7 +181,8 @@ class Planner:
     def plan(self, sql: str, bindings: Any = ()) -> Plan:
         """Prepare the first statement of ``sql`` and say what it will do; it is not run.
 
-        ``bindings`` may be None if there are none yet. Raises whatever preparing it raises; :attr:`refusal` then says if it was us.
+        ``bindings`` may be None if there are none yet. Raises whatever preparing it raises; :attr:`refusal` then says
+        if it was us.
         """
         self.refusal = None
         self._traced.clear()

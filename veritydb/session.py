@@ -370,7 +370,7 @@ class Session:
                 self.transactions.join()
             except BaseException as error:
                 if plan.kind is Kind.ROWS:
-                    self.counters.changes = None  # A statement that fails has changed nothing, even if it did not begin.
+                    self.counters.changes = None  # A statement that failed has changed nothing, begun or not.
                 if bare and self.db.in_transaction:
                     self.transactions.rollback()
                 if isinstance(error, apsw.Error):
@@ -463,7 +463,10 @@ class Session:
             raise ProgrammingError(_bindings_message(str(error))) from error
         if isinstance(error, apsw.Error):
             raise translated(error) from error
-        raise error
+        try:
+            raise error
+        finally:
+            del error  # In this frame it would be a cycle, which keeps the cursor and its statement for a while.
 
     # Inside -----------------------------------------------------------------------------------------------------------
 
@@ -533,9 +536,19 @@ class Session:
             return  # Somebody else holds the locks, and will find what we found.
 
     def _file_offset(self) -> int:
+        log = self.stream.log
         index = applied.read(self._inner)
         assert index is not None
-        self._recovery.check(self.stream.log, index)
+        if index.next_offset > log.head.next_offset:
+            # Somebody may have committed between our look at the log and this one at the file: look again.
+            try:
+                log.acquire(0)
+            except errors.OperationalError as error:
+                if not busy(error):
+                    raise
+                return index.next_offset  # Whoever joins compares again.
+            log.release()
+        self._recovery.check(log, index)
         return index.next_offset
 
     def _reader(self) -> apsw.Connection | None:

@@ -39,6 +39,7 @@ from veritydb.errors import (
 from veritydb.events import Event
 from veritydb.hooks.capture import Capture
 from veritydb.log import Replicator
+from veritydb.log.lock import LogBusy
 from veritydb.planner import Planner
 from veritydb.records import Spilled, Writer, one_transaction
 from veritydb.recovery import Recovery
@@ -107,8 +108,8 @@ class Transactions:
         """Enter the witness into the open SQLite transaction, before its first change.
 
         ``untouched`` says that nothing was read since its BEGIN, which SQLite itself can only tell of a BEGIN that took
-        no lock. Raises OperationalError (locked), StaleSnapshot, LogUnavailable, LogMismatch; then nothing of this statement
-        has happened, and the SQLite transaction is as it was or rolled back, as SQLite would have left it.
+        no lock. Raises OperationalError (locked), StaleSnapshot, LogUnavailable, LogMismatch; then nothing of this
+        statement has happened, and the SQLite transaction is as it was or rolled back, as SQLite would have left it.
         """
         if self.broken is not None:
             raise OutcomeUnknown("an earlier commit's fate is unknown; open a new connection") from self.broken
@@ -179,7 +180,7 @@ class Transactions:
             self._after_failure(self.capture.poison or CaptureError("SQLite rolled the transaction back"))
 
     def say(self, actor: str, reason: str) -> None:
-        """Set who acts and why, for this transaction and those to come; an empty word takes nothing back from this one."""
+        """Set who acts and why, in this transaction and the next ones; an empty word takes nothing back from this one."""
         self.actor, self.reason = actor, reason
         if self._active:
             self.said = (actor or self.said[0], reason or self.said[1])
@@ -219,7 +220,7 @@ class Transactions:
         try:
             handle.write(pending)
         finally:
-            handle.close(True)  # A failed write would be raised again; left open, the handle would keep a statement busy.
+            handle.close(True)  # Without raising a failed write again; left open, it would keep a statement busy.
 
     def on_commit(self) -> bool:
         """Append the transaction's record; True vetoes the commit. Called from SQLite's commit hook: no SQL here."""
@@ -414,7 +415,7 @@ class _Overflow:
 
 def busy(error: BaseException) -> bool:
     """Whether ``error`` says that somebody else holds a lock."""
-    return isinstance(error, (apsw.BusyError, apsw.LockedError)) or (
+    return isinstance(error, (apsw.BusyError, apsw.LockedError, LogBusy)) or (
         isinstance(error, OperationalError) and getattr(error, "sqlite_errorcode", 0) & 0xFF == apsw.SQLITE_BUSY
     )
 

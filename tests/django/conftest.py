@@ -101,3 +101,18 @@ def spawning() -> Iterator[None]:
     multiprocessing.set_start_method("spawn", force=True)
     yield
     multiprocessing.set_start_method(before, force=True)
+
+
+@pytest.fixture
+def queries() -> Iterator[list[str]]:
+    """Collect the statements that run."""
+    from django.db import connection
+
+    found: list[str] = []
+
+    def collect(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        found.append(sql)
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(collect):
+        yield found

@@ -77,6 +77,20 @@ def pytest_runtest_teardown(item: Any, nextitem: Any) -> Iterator[None]:
         raise problem
 
 
+def pytest_collection_modifyitems() -> None:
+    """Let the suite recognise our streaming cursors: it knows those of SQLAlchemy's own drivers, by their names."""
+    from sqlalchemy.testing.suite.test_results import ServerSideCursorsTest
+
+    theirs = ServerSideCursorsTest._is_server_side
+
+    def is_server_side(test: Any, cursor: Any) -> bool:
+        if test.engine.dialect.driver == "veritydb_aio":
+            return bool(cursor.server_side)
+        return bool(theirs(test, cursor))
+
+    ServerSideCursorsTest._is_server_side = is_server_side
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Say how often a database was rebuilt, for the test that started this run."""
     terminalreporter.write_line(f"rebuilt and compared: {compared_count}")

@@ -30,7 +30,6 @@ class Life:
         self.folder = folder
         self._databases: dict[Path, dict[str, Any]] = {}
         self._connections: list[veritydb.Connection] = []
-        self._numbers = itertools.count()
 
     def __enter__(self) -> Self:
         return self
@@ -69,7 +68,8 @@ class Life:
     def check(self, path: Path) -> None:
         """Require that ``path`` is sound, its chain whole, and a rebuild from its log equal to it in all it holds."""
         key, register = self._databases[path]["key"], self._databases[path]["register"]
-        target = self.folder / f"{path.name}.rebuilt-{next(self._numbers)}"
+        names = (self.folder / f"{path.name}.rebuilt-{number}" for number in itertools.count())
+        target = next(name for name in names if not name.exists())
         assert files.chain_is_whole(path)
         options = {} if register is None else {"register": register}
         rebuild(path, target, key=key, **options)

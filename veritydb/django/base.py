@@ -79,7 +79,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
             if params.get("key") is not None:
                 raise ImproperlyConfigured(f"{where} has both 'key' and 'key_file'; one of them is enough")
             params["key"] = veritydb.FileKeyProvider(key_file)
-        params.setdefault("factory", Connection)
+        if not issubclass(params.setdefault("factory", Connection), Connection):
+            raise ImproperlyConfigured(f"{where}['factory'] does not inherit from {Connection.__module__}.Connection")
         return params
 
     @async_unsafe
@@ -94,13 +95,14 @@ class DatabaseWrapper(base.DatabaseWrapper):
             if not made:
                 _register(registrar, extra)
 
-        connection = Database.connect(**{**conn_params, "register": register_once})
+        connection: Any = Database.connect(**{**conn_params, "register": register_once})
         _register(connection, extra)
-        made.append(True)
+        made.append(connection)
         connection.execute("PRAGMA foreign_keys = ON")
         for command in self.init_commands:
             if command := command.strip():
                 connection.execute(command)
+        connection.ready = True
         return connection
 
     def create_cursor(self, name: str | None = None) -> Any:

@@ -1,7 +1,7 @@
 """A connection and a cursor that ask, before whatever may write, who acts.
 
 :mod:`veritydb.django.base` makes them. Cursors that a program takes from the connection under Django's wrapper ask,
-too. What begins with SELECT only reads, and does not ask: to find out who acts, Django reads the user with a SELECT.
+too. What only reads, begins or goes back does not ask: to find out who acts, Django reads the user with a SELECT.
 """
 
 # Django has no types. And this is a part of the connection: it sets both words at once, for each write.
@@ -20,27 +20,45 @@ import veritydb
 from veritydb.django.acting import current
 
 
+_SILENT = ("SELECT", "BEGIN", "SAVEPOINT", "RELEASE", "ROLLBACK")
+"""How statements begin that write nothing themselves."""
+
+
 class Connection(veritydb.Connection):
     """A connection whose transactions carry the actor and the reason of :func:`veritydb.django.acting`.
 
     While nobody acts they carry its own: the option ``actor``, or what a program has set.
     """
 
-    __slots__ = ("_own",)
+    __slots__ = ("_own", "ready")
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._own: tuple[str, str] | None = None
         """Actor and reason of the connection itself, kept while somebody acts."""
+        self.ready = False
+        """Whether Django has it already. Before that, asking who acts would open another one to read the user."""
         super().__init__(*arguments, **options)
 
     def cursor(self, factory: Any = None) -> Any:
         """Return a new cursor, which knows who acts."""
         return super().cursor(ActingCursor if factory is None else factory)
 
+    def execute(self, sql: str, parameters: Any = (), /) -> Any:
+        """Execute one statement with a new cursor, and return that."""
+        return self.cursor().execute(sql, parameters)
+
+    def executemany(self, sql: str, parameters: Iterable[Any], /) -> Any:
+        """Execute a statement once for each of ``parameters`` with a new cursor, and return that."""
+        return self.cursor().executemany(sql, parameters)
+
+    def executescript(self, sql_script: str, /) -> Any:
+        """Execute all statements of a script with a new cursor, and return that."""
+        return self.cursor().executescript(sql_script)
+
     def stamp(self) -> None:
         """Set actor and reason to those of whoever acts now."""
         acting = current()
-        if acting is None and self._own is None:
+        if (acting is None and self._own is None) or not self.ready:
             return
         session = self._session
         if session is None:
@@ -69,7 +87,7 @@ class ActingCursor(veritydb.Cursor):
 
     def execute(self, sql: str, parameters: Any = (), /) -> Any:
         """Execute one statement."""
-        if not sql.startswith("SELECT"):
+        if not sql.startswith(_SILENT):
             self.connection.stamp()
         return super().execute(sql, parameters)
 

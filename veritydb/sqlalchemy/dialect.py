@@ -15,6 +15,7 @@ import veritydb
 from veritydb.refusals import reserved
 from veritydb.sqlalchemy.characteristics import STAMPS
 from veritydb.sqlalchemy.functions import register
+from veritydb.sqlalchemy.stamped import StampedConnection
 from veritydb.sqlalchemy.urls import connect_arguments, masked
 from veritydb.version import VERSION
 
@@ -23,27 +24,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import URL, Connection, Engine
     from sqlalchemy.engine.interfaces import ConnectArgsType, DBAPIConnection, DBAPIModule
-
-
-class StampedConnection(veritydb.Connection):
-    """A connection as the dialect opens it: it knows the actor it had at first, and has its reason as an attribute."""
-
-    __slots__ = ("first_actor",)
-
-    first_reason_text = ""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.first_actor = self.actor
-
-    @property
-    def reason_text(self) -> str:
-        """Why the transactions that follow are made."""
-        return self._opened().reason_text
-
-    @reason_text.setter
-    def reason_text(self, value: str) -> None:
-        self._opened().reason_text = value
 
 
 class VerityDialect(SQLiteDialect_pysqlite):

@@ -15,7 +15,7 @@ class Ward(models.Model):
 class Patient(models.Model):
     name = models.CharField(max_length=80)
     born = models.DateField(null=True)
-    ward = models.ForeignKey(Ward, models.CASCADE, null=True)
+    ward = models.ForeignKey(Ward, models.CASCADE, null=True, blank=True)
     allergies = models.JSONField(default=list)
     fee = models.DecimalField(max_digits=8, decimal_places=2, default=0)
     sort_name = models.GeneratedField(

@@ -3,6 +3,7 @@ from __future__ import annotations
 from asgiref.sync import sync_to_async
 from django.contrib import admin
 from django.contrib.auth import authenticate, login
+from django.db import connection
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 from tests.django.ward.models import Patient, Ward
@@ -25,9 +26,14 @@ def admit_because(request: HttpRequest) -> HttpResponse:
     return HttpResponse("admitted")
 
 
+def build() -> None:
+    Ward.objects.create(name="B")
+    connection.close()  # The thread's own; no request ends in this thread.
+
+
 async def admit_async(request: HttpRequest) -> HttpResponse:
     await Patient.objects.acreate(name="Ada")
-    await sync_to_async(Ward.objects.create, thread_sensitive=False)(name="B")
+    await sync_to_async(build, thread_sensitive=False)()
     return HttpResponse("admitted")
 
 
