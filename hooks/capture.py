@@ -299,6 +299,10 @@ class Capture:
         """Remember that a row has changed in a way that no image tells; it is read at the commit."""
         self._late.touch(self.catalog.find(table), rowid)
 
+    def interrupted(self) -> None:
+        """Drop what a signal's exception has left half-read: an unfinished statement would keep its lock."""
+        self._execute("")
+
     def close(self) -> None:
         """Take the hooks off the connection, before it is closed."""
         self.db.preupdate_hook(None, id=self)

@@ -125,27 +125,34 @@ class Cursor:
                 plan, rows, count = session.execute(cursor, sql, bindings)
         except Exception as error:
             raise self._execute_failure(error, sql, session) from error
-        self._plan = plan
-        self._description = plan.description
-        self._rowcount = count
-        if connection._converts:
-            self._prepare_conversion(plan, bindings)
-        else:
-            self._convert = None
-        if rows is None:
-            self._rows = cursor
-            if plan.description is None:
-                self._row = None
+        try:
+            self._plan = plan
+            self._description = plan.description
+            self._rowcount = count
+            if connection._converts:
+                self._prepare_conversion(plan, bindings)
             else:
-                self._bindings = bindings
-                try:
-                    self._row = next(cursor, None)
-                except Exception as error:
-                    self._row = self._step_failure(error, in_hand=0)
-        else:
-            self._rows = self._fetched(rows, count)
-            self._row = next(self._rows, None)
-        self._lastrowid = session.db.last_insert_rowid()
+                self._convert = None
+            if rows is None:
+                self._rows = cursor
+                if plan.description is None:
+                    self._row = None
+                else:
+                    self._bindings = bindings
+                    try:
+                        self._row = next(cursor, None)
+                    except Exception as error:
+                        self._row = self._step_failure(error, in_hand=0)
+            else:
+                self._rows = self._fetched(rows, count)
+                self._row = next(self._rows, None)
+            self._lastrowid = session.db.last_insert_rowid()
+        except Exception:
+            raise
+        except BaseException as interruption:
+            if not plan.reads:
+                session.interrupted(interruption, session.offset_before)
+            raise
         return self
 
     def executemany(self, sql: str, parameters: Iterable[Any], /) -> Self:

@@ -82,6 +82,8 @@ class Session:
         self.control = db.cursor()
         self.fresh = stream.fresh
         self.schema_touched = False
+        self.offset_before: int | None = None
+        """The connection's last offset before the statement that ran last and was not a plain read."""
         self._autocommit: bool | int = LEGACY_TRANSACTION_CONTROL
         self._isolation_level: str | None = ""
         self.begin_text: str | None = "BEGIN"
@@ -240,7 +242,15 @@ class Session:
             except Exception as error:
                 self.failed(error)
             return plan, None, -1
-        return RUNNERS[plan.kind](self, cursor, plan, bindings)
+        outside = not self.db.in_transaction
+        self.offset_before = offset = self.transactions.last_offset
+        try:
+            return RUNNERS[plan.kind](self, cursor, plan, bindings)
+        except Exception:
+            raise
+        except BaseException as interruption:
+            self.interrupted(interruption, offset, bare=outside and self._is_bare(plan))
+            raise
 
     def execute_many(self, cursor: apsw.Cursor, sql: str, many: Iterable[Any]) -> tuple[Plan | None, int]:
         """Run a row-writing statement once for each bindings of ``many``. Returns the plan and the rows changed."""
@@ -257,8 +267,15 @@ class Session:
         self._require_dml(plan)
         if not self.db.in_transaction and (self.begin_text is None or self._autocommit is True):
             count = 0
-            for bindings in iterator:  # Each statement is a transaction of its own, as in sqlite3.
-                count += run_rows(self, cursor, plan, bindings)[2]
+            offset = self.transactions.last_offset
+            try:
+                for bindings in iterator:  # Each statement is a transaction of its own, as in sqlite3.
+                    count += run_rows(self, cursor, plan, bindings)[2]
+            except Exception:
+                raise
+            except BaseException as interruption:
+                self.interrupted(interruption, offset, bare=True)
+                raise
             return plan, count
         bare = self.enter(plan)
         assert not bare
@@ -317,7 +334,14 @@ class Session:
 
     def commit_open(self) -> None:
         """Commit the open transaction, whatever the mode."""
-        self.transactions.finish("COMMIT")
+        offset = self.transactions.last_offset
+        try:
+            self.transactions.finish("COMMIT")
+        except Exception:
+            raise
+        except BaseException as interruption:
+            self.interrupted(interruption, offset)
+            raise
         self.schema_touched = False
 
     def rollback(self) -> None:
@@ -382,6 +406,24 @@ class Session:
         """Roll back a bare statement that could not be committed; nobody is there to try again."""
         if self.db.in_transaction:
             self.rolled_back(self.transactions.rollback)
+
+    def interrupted(self, error: BaseException, offset: int | None, *, bare: bool = False) -> None:
+        """Leave no half-made step behind ``error``, which a signal's handler raised, and say on it what has committed.
+
+        ``offset`` is the connection's last one before the call that was interrupted; ``bare`` says that what is open was
+        opened for that call alone.
+        """
+        self.transactions.interrupted()
+        if bare:
+            self.abandon()
+        if self.transactions.last_offset != offset and not hasattr(error, "committed_offset"):
+            error.committed_offset = self.transactions.last_offset  # type: ignore[attr-defined]
+
+    def _is_bare(self, plan: Plan) -> bool:
+        """Whether a statement that finds no transaction open gets one for itself alone."""
+        if plan.kind in (Kind.BEGIN, Kind.SAVEPOINT):
+            return False
+        return self.begin_text is None or not plan.is_dml or self._autocommit is True
 
     def enter_write(self) -> bool:
         """Open and join a transaction for a write that is not a statement. Returns True if it is for that alone."""

@@ -17,6 +17,7 @@ Lock order: SQLite's write lock, then the log's; released after COMMIT or ROLLBA
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -195,6 +196,13 @@ class Transactions:
     def settle(self) -> None:
         """After a statement that ended the transaction by itself (OR ROLLBACK, FULL, interrupt): forget it."""
         if self._active and not self._db.in_transaction:
+            self._reset()
+
+    def interrupted(self) -> None:
+        """Finish what a signal's exception may have left between two steps; everything here may be done twice."""
+        self.capture.interrupted()
+        self._inner.execute("")  # A statement that has not been read to its end would keep its lock.
+        if not self._db.in_transaction:
             self._reset()
 
     def close(self) -> None:
@@ -380,10 +388,15 @@ class Transactions:
         self._identity = None
         self._appending = False
         self._active = False
-        if self._spilled is not None:
-            self._spilled.close()
-            self._spilled = None
+        self.drop_spilled()
         self._log.release()
+
+    def drop_spilled(self) -> None:
+        """Forget what was put aside."""
+        spilled, self._spilled = self._spilled, None
+        if spilled is not None:
+            with contextlib.suppress(OSError):
+                spilled.close()
 
 
 def _inode(path: str) -> int:
@@ -410,7 +423,10 @@ class _Overflow:
         return self._owner.spilled.read(index)
 
     def truncate(self, count: int) -> None:
-        self._owner.spilled.truncate(count)
+        if count:
+            self._owner.spilled.truncate(count)
+        else:
+            self._owner.drop_spilled()  # Which cannot fail: it is how a transaction that has failed is forgotten.
 
 
 def busy(error: BaseException) -> bool:

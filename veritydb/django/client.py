@@ -31,7 +31,7 @@ class DatabaseClient(client.DatabaseClient):
         """Return the command line, and the environment that carries the key: others cannot see that of a process."""
         options: dict[str, Any] = settings_dict.get("OPTIONS", {})
         database = os.fspath(settings_dict["NAME"])
-        arguments = [cls.executable_name, "-m", "veritydb.django.shell", database]
+        arguments = [cls.executable_name, "-m", "veritydb.django.shell"]
         register = options.get("register")
         if isinstance(register, str):
             arguments += ["--register", register]
@@ -40,7 +40,7 @@ class DatabaseClient(client.DatabaseClient):
             arguments += ["--key-file", os.fspath(options["key_file"])]
         elif options.get("key") is not None:
             environment = {VARIABLE: _text_of(options["key"], database)}
-        return [*arguments, *parameters], environment
+        return [*arguments, database, *parameters], environment
 
 
 def _text_of(key: Any, database: str) -> str:
