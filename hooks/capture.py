@@ -6,10 +6,12 @@ One :class:`Capture` belongs to one connection. The session drives it in these s
 2. ``statement_mark()`` before each statement; ``unwind(mark, error)`` after it if a Python exception came out of it
    (``unwind(None, error)`` if it handles savepoints); ``join_tail()`` after it if ``tail_due``.
 3. For what no hook reports: ``add(event)``; ``settle()`` before a schema statement, ``add_schema(event, mark)`` after.
-4. ``drain()`` before COMMIT if there are virtual tables: their index is written, so that all rows are in the buffer.
+4. Before COMMIT, if virtual tables have joined: ``join_tail()``, so that a witness hears of it behind them, or
+   ``drain()``, so that they have nothing left to write.
 5. COMMIT. SQLite calls ``client.on_sync()`` (SQL allowed; late rows, sequences and statistics are in the buffer by
    then), then ``client.on_commit()`` (no SQL; ``buffer.events()`` is the transaction), which answers whether to veto.
-   ``client.on_rollback()`` follows every rollback of a whole transaction.
+   ``client.on_rollback()`` follows every rollback of a whole transaction. ``unwind(None, error)`` if a Python
+   exception came out.
 
 The preupdate hook may not run SQL and is the hottest code of the product: it appends to two lists and no more where it
 can. ``docs/internals/capture.md`` explains what it cannot see, and what is done about it.
@@ -95,6 +97,8 @@ class Capture:
         """Why this transaction may not commit: something could not be captured. Kept until the next one is joined."""
         self.tail_due = False
         """Whether another virtual table has joined, so that :meth:`join_tail` should be called before going on."""
+        self.schema_moved = False
+        """Whether the last join found another schema than the one before: what was planned may be out of date."""
         self.changes = 0
         """``changes()`` as it was before the join, which sets it to 0."""
 
@@ -176,7 +180,7 @@ class Capture:
         self._quiet.internal += 1
         try:
             self._execute(self._join_statement)
-            self.catalog.check(self._cursor)
+            self.schema_moved = self.catalog.check(self._cursor)
             if self.catalog.has_sequence:
                 self._sequences.begin(self._cursor)
         except apsw.Error:
@@ -244,7 +248,7 @@ class Capture:
         take back, and the savepoint it made may be there. After an error of SQLite's own there is nothing to do, and
         nothing is done.
         """
-        if self.db.get_autocommit() and (self.joined or len(self.buffer)):
+        if self.joined and self.db.get_autocommit():
             self._sequences.forget()  # It may have been the end of a commit that was interrupted.
             self._on_rollback_hook()
             return
@@ -457,7 +461,7 @@ class Capture:
 
     def on_sync(self, source: Witness) -> None:
         """See :class:`veritydb.hooks.witness.Listener`."""
-        if source is not self._last or not self._enabled:
+        if source is not self._last or not self._enabled or self.poison is not None:
             return
         self._quiet.internal += 1
         try:

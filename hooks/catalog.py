@@ -45,12 +45,14 @@ class Catalog:
         self.text_encoding = "utf-8"
         """Python's name of the encoding in which the file keeps TEXT."""
 
-    def check(self, cursor: apsw.Cursor) -> None:
-        """Read the schema again if it is not the one that was read last."""
+    def check(self, cursor: apsw.Cursor) -> bool:
+        """Read the schema again if it is not the one that was read last. Returns whether it was read."""
         cookie = cursor.execute("PRAGMA main.schema_version").get
-        if cookie != self._cookie:
-            self.read(cursor)
-            self._cookie = cookie
+        if cookie == self._cookie:
+            return False
+        self.read(cursor)
+        self._cookie = cookie
+        return True
 
     def invalidate(self) -> None:
         """Distrust the cookie: schema changes that are rolled back give their cookies back for others to use."""

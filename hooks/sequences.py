@@ -112,7 +112,7 @@ class Sequences:
     def _schema_changed(self, start: Mark) -> bool:
         """Whether there is a schema statement after ``start``, or may be one, in what has been spilled."""
         buffer = self._host.buffer
-        return bool(buffer.spilled_tables) or any(type(entry) is Schema for entry in buffer.entries(start[0]))
+        return buffer.spilled_schema or any(type(entry) is Schema for entry in buffer.entries(start[0]))
 
     def _inserted(self, start: Mark) -> tuple[set[str], dict[str, int]]:
         """Return the tables whose sequence replay moves after ``start``: how far cannot be told, and how far it can."""

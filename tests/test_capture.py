@@ -636,6 +636,23 @@ def test_an_end_that_was_not_heard_lets_no_later_transaction_commit_unprepared(
     assert brief(c.transact("INSERT INTO t VALUES (3)")) == [("INSERT", "t", [2])]
 
 
+def test_an_interrupted_join_poisons_the_transaction_that_goes_on(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    c = make("CREATE TABLE t(a)")
+    c.cursor.execute("BEGIN")
+    with monkeypatch.context() as patch:
+        patch.setattr(Head, "Begin", lambda _: (_ for _ in ()).throw(Stop()))
+        with pytest.raises(Stop):
+            c.capture.join()
+    c.capture.join()
+    c.do("INSERT INTO t VALUES (1)")
+    try:
+        events = c.commit()
+    except apsw.ConstraintError:
+        assert isinstance(c.capture.poison, Stop)
+    else:
+        assert brief(events) == [("INSERT", "t", [1])]
+
+
 class Stop(BaseException):
     """What the signal of a worker's time-out raises."""
 
@@ -813,6 +830,17 @@ def test_a_sequence_that_another_connection_moved_is_known_at_the_next_join(make
         "UPDATE sqlite_sequence SET seq = 5", "SAVEPOINT s", "DELETE FROM sqlite_sequence", "ROLLBACK TO s"
     )
     assert c.transact("UPDATE sqlite_sequence SET seq = 5") == []
+
+
+@pytest.mark.parametrize("rows_max", [1, 10_000])
+def test_a_table_made_anew_in_one_transaction_has_its_sequence_logged(make: Make, rows_max: int) -> None:
+    c = make(SEQUENCED, rows_max=rows_max)
+    c.begin()
+    c.do("INSERT INTO t(k) VALUES ('b')")
+    alter(c, "DROP TABLE t")
+    alter(c, "CREATE TABLE t(id INTEGER PRIMARY KEY AUTOINCREMENT, k UNIQUE)")
+    c.do("INSERT INTO t(k) SELECT k FROM t")
+    assert c.commit()[-1] == Sequence("t", 0)
 
 
 def test_statistics_are_logged_as_content_when_they_changed(make: Make, tmp_path: Any) -> None:

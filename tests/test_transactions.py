@@ -333,3 +333,14 @@ def test_a_reason_given_in_the_middle_of_a_transaction_is_its_reason(db: verityd
         with db.reason("found later"):
             db.execute("INSERT INTO t VALUES (2, 'b')")
     assert [t.reason for t in files.transactions(path, start=1)] == ["found later"]
+
+
+def test_a_schema_that_another_connection_changed_is_planned_anew(life: Life, path: Path) -> None:
+    one, two = life.connect(), life.connect()
+    one.executescript("CREATE TABLE t(a); CREATE TABLE l(a)")
+    assert two.executemany("INSERT INTO t VALUES (?)", [(1,), (2,)]).rowcount == 2
+    two.commit()
+    one.execute("CREATE TRIGGER g AFTER INSERT ON t BEGIN INSERT INTO l VALUES (new.a); END")
+    assert two.executemany("INSERT INTO t VALUES (?)", [(3,), (4,)]).rowcount == 2
+    two.commit()
+    assert one.execute("SELECT count(*) FROM l").fetchone() == (2,)

@@ -279,6 +279,7 @@ class Session:
             return plan, count
         bare = self.enter(plan)
         assert not bare
+        plan = self.plans.get(sql) or self._plan(sql, None)
         counted = plan.triggers or plan.temp or self._foreign_keys()
         before = self.db.total_changes()
         mark = self.statement_mark()
@@ -400,6 +401,8 @@ class Session:
                 if isinstance(error, apsw.Error):
                     raise translated(error) from error
                 raise
+            if self.capture.schema_moved:
+                self.planner.forget()
         return bare
 
     def abandon(self) -> None:
@@ -410,8 +413,8 @@ class Session:
     def interrupted(self, error: BaseException, offset: int | None, *, bare: bool = False) -> None:
         """Leave no half-made step behind ``error``, which a signal's handler raised, and say on it what has committed.
 
-        ``offset`` is the connection's last one before the call that was interrupted; ``bare`` says that what is open was
-        opened for that call alone.
+        ``offset`` is the connection's last one before the call that was interrupted; ``bare`` says that what is open
+        was opened for that call alone.
         """
         self.transactions.interrupted()
         if bare:

@@ -181,7 +181,7 @@ class Transactions:
             self._after_failure(self.capture.poison or CaptureError("SQLite rolled the transaction back"))
 
     def say(self, actor: str, reason: str) -> None:
-        """Set who acts and why, in this transaction and the next ones; an empty word takes nothing back from this one."""
+        """Set who acts and why, now and from now on; an empty word takes nothing back from the open transaction."""
         self.actor, self.reason = actor, reason
         if self._active:
             self.said = (actor or self.said[0], reason or self.said[1])

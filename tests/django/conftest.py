@@ -75,8 +75,8 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def database(filled: Path, tmp_path: Path) -> Iterator[Path]:
     """A database with tables and without rows of the ward. It is checked against its log when the test is over."""
     from django.db import connection
-    from tests.django.support import check
 
+    from tests.django.support import check
     from veritydb.django import creation
 
     path = tmp_path / "ward.db"

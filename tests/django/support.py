@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tests.support import files
-
 from veritydb.events import Op, Rows
 from veritydb.verify import verify
 

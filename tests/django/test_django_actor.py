@@ -11,10 +11,10 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import connection, transaction
 from django.test import AsyncClient, Client
+
 from tests.django.conftest import ACTOR
 from tests.django.support import written
 from tests.django.ward.models import Patient, Ward
-
 from veritydb.django import acting, current
 from veritydb.django.middleware import ANONYMOUS
 
@@ -53,9 +53,7 @@ def test_a_view_may_give_a_better_reason(database: Path, client: Client) -> None
     assert [(entry.actor, entry.reason) for entry in said] == [("lee", "emergency")]
 
 
-def test_a_page_that_only_reads_asks_nobody_who_acts(
-    database: Path, client: Client, queries: list[str]
-) -> None:
+def test_a_page_that_only_reads_asks_nobody_who_acts(database: Path, client: Client, queries: list[str]) -> None:
     client.get("/look/")
     assert [sql for sql in queries if "auth_user" in sql] == []
 
@@ -138,7 +136,6 @@ def test_requests_at_the_same_time_do_not_share_their_actors(database: Path) -> 
 
 def rows_with_actor(path: Path) -> list[tuple[str, tuple[object, ...]]]:
     from tests.support import files
-
     from veritydb.events import Rows
 
     return [

@@ -12,12 +12,19 @@ from pathlib import Path
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
-from django.db import DatabaseError, IntegrityError, NotSupportedError, OperationalError, close_old_connections, connection
+from django.db import (
+    DatabaseError,
+    IntegrityError,
+    NotSupportedError,
+    OperationalError,
+    close_old_connections,
+    connection,
+)
+
+import veritydb
 from tests.django.conftest import point
 from tests.django.support import check, names, written
 from tests.django.ward.models import Patient, Ward
-
-import veritydb
 from veritydb.django.base import DatabaseWrapper
 from veritydb.django.client import DatabaseClient
 from veritydb.streams import log_folder
@@ -185,9 +192,9 @@ def test_dbshell_opens_an_encrypted_database_and_logs_what_is_typed(tmp_path: Pa
     done = run(arguments, "", {})
     assert done.stderr == ""
     assert done.stdout == "REGEXP('a', 'a')\n1\n"
-    failed = run(arguments[:-1], "SELECT nothing;\n.quit\nSELECT 1;", {})
+    failed = run(arguments[:-1], "SELECT missing;\n.quit\nSELECT 1;", {})
     assert (failed.returncode, failed.stdout) == (1, "")
-    assert failed.stderr == "Error: no such column: nothing\n"
+    assert failed.stderr == "Error: no such column: missing\n"
 
 
 def test_inspectdb_and_flush_see_only_what_the_project_made(database: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,10 +11,10 @@ from django.contrib.auth.models import User
 from django.db import IntegrityError, connection, transaction
 from django.db.models import F, Value
 from django.db.models.functions import Concat
+
 from tests.django.conftest import ACTOR
 from tests.django.support import Said, images, written
 from tests.django.ward.models import Note, Patient, Ward
-
 from veritydb.django import acting
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -139,10 +139,9 @@ def test_a_savepoint_that_is_rolled_back_leaves_nothing_in_the_log(database: Pat
 
 
 def test_an_atomic_block_that_fails_leaves_nothing_in_the_log(database: Path) -> None:
-    with written(database) as said:
-        with pytest.raises(RuntimeError), transaction.atomic():
-            Ward.objects.create(name="A")
-            raise RuntimeError
+    with written(database) as said, pytest.raises(RuntimeError), transaction.atomic():
+        Ward.objects.create(name="A")
+        raise RuntimeError
     assert said == []
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 from django.db import connection
+
 from tests.django.conftest import point
 from tests.django.support import check, names
 from tests.django.ward.models import Ward
-
 from veritydb.streams import log_folder
 
 RAW = "hex:" + bytes(range(32)).hex()

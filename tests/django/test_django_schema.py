@@ -8,8 +8,8 @@ import pytest
 from django.db import NotSupportedError, connection, migrations, models, transaction
 from django.db.migrations.state import ProjectState
 from django.db.models.functions import Upper
-from tests.django.support import images, written
 
+from tests.django.support import images, written
 from veritydb.django import acting
 
 pytestmark = pytest.mark.usefixtures("database")

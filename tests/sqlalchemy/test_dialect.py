@@ -300,8 +300,8 @@ def test_regexp_is_there_also_in_a_schema_and_when_that_is_rebuilt(engine: Engin
         connection.exec_driver_sql("INSERT INTO codes VALUES ('abc')")
 
 
-def test_a_connection_that_lost_its_log_is_replaced(engine: Engine) -> None:
-    dialect = engine.dialect
+def test_a_connection_that_lost_its_log_is_replaced() -> None:
+    dialect = create_engine("veritydb://").dialect
     assert dialect.is_disconnect(veritydb.LogUnavailable("disk full"), None, None)
     assert dialect.is_disconnect(veritydb.OutcomeUnknown("who knows"), None, None)
     assert dialect.is_disconnect(veritydb.ProgrammingError("Cannot operate on a closed database."), None, None)

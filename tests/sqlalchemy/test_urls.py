@@ -51,7 +51,7 @@ def test_a_url_says(url: str, database: str, options: dict[str, Any]) -> None:
         ("veritydb:///c.db?colour=red", "'colour'"),
         ("veritydb:///c.db?timeout=soon", "'timeout' should be a number of seconds, not 'soon'"),
         ("veritydb:///c.db?uri=perhaps", "'uri' should be true or false"),
-        ("veritydb:///c.db?cached_statements=", "'cached_statements'"),
+        ("veritydb:///c.db?cached_statements=many", "'cached_statements' should be a number"),
         ("veritydb:///c.db?mode=ro", "'mode' is one of SQLite's file: URIs; it needs uri=true"),
         ("veritydb:///file:c.db?uri=true&hexkey=00", "'hexkey'"),
         ("veritydb:///c.db?actor=a&actor=b", "'actor' is given 2 times"),

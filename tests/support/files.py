@@ -57,8 +57,8 @@ def opened(path: Path, key: Any = None, register: str | None = None) -> Iterator
 
 @contextlib.contextmanager
 def opened_log(path: Path) -> Iterator[Log]:
-    """Open the log of the database at ``path``, only to read it."""
-    log = Log.open(log_folder(path), read_only=True)
+    """Open the log of the database at ``path``, only to read it, and without waiting for an open transaction."""
+    log = Log.open(log_folder(path), read_only=True, patience=0)
     try:
         yield log
     finally:

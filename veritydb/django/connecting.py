@@ -19,7 +19,6 @@ from django.db.backends.sqlite3.base import FORMAT_QMARK_REGEX
 import veritydb
 from veritydb.django.acting import current
 
-
 _SILENT = ("SELECT", "BEGIN", "SAVEPOINT", "RELEASE", "ROLLBACK")
 """How statements begin that write nothing themselves."""
 

@@ -6,8 +6,8 @@ from django.contrib.auth import authenticate, login
 from django.db import connection
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
-from tests.django.ward.models import Patient, Ward
 
+from tests.django.ward.models import Patient, Ward
 from veritydb.django import acting
 
 

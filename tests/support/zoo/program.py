@@ -1,8 +1,8 @@
 """What a program of the zoo is, and how the text files beside this module are read.
 
 A program begins at ``### name``; ``[alone]`` after it says that its steps mean something only outside a transaction,
-``[plain]`` that they do only without encryption. Then, one statement a line: its setup, a line ``---``, its steps. A line ``for word in this | that`` before the setup
-makes one program for each of the choices, with ``$word`` replaced.
+``[plain]`` that they do only without encryption. Then, one statement a line: its setup, a line ``---``, its steps. A
+line ``for word in this | that`` before the setup makes one program for each of the choices, with ``$word`` replaced.
 """
 
 from __future__ import annotations
