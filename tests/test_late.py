@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import apsw
 import pytest
 
-from tests.support.captured import Captured, State
+from tests.support.captured import Captured, Make, State, alter, making
 from veritydb.errors import CaptureError
 from veritydb.events import Clear, Event, Op, RawText, Rows, Schema
 from veritydb.hooks import late, stored
 from veritydb.hooks.images import Table, exact_text
-
-Make = Callable[..., Captured]
 
 VIRTUAL = (
     "CREATE TABLE v(id INTEGER PRIMARY KEY, a UNIQUE, g AS (a || '!')); INSERT INTO v(a) VALUES ('x'), ('y'), ('z')"
@@ -29,15 +27,7 @@ KEYED = (
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
     """Connections on a file that the test need not close."""
-    made: list[Captured] = []
-
-    def make(script: str = "", path: str = str(tmp_path / "late.db"), **options: Any) -> Captured:
-        made.append(Captured(path, script, **options))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.close()
+    yield from making(path=str(tmp_path / "late.db"))
 
 
 def follows(c: Captured, *statements: str) -> list[Event]:
@@ -47,13 +37,6 @@ def follows(c: Captured, *statements: str) -> list[Event]:
     state.apply(events)
     assert not state.different(State(c.db))
     return events
-
-
-def alter(c: Captured, sql: str) -> None:
-    c.capture.settle()
-    mark = c.capture.statement_mark()
-    c.do(sql)
-    c.capture.add_schema(Schema(sql, False, False, b""), mark)
 
 
 def test_the_difference_of_a_table_with_virtual_columns_is_one_set_of_each_kind(make: Make) -> None:
@@ -197,7 +180,7 @@ def test_a_row_that_was_touched_from_outside_is_read_late(make: Make) -> None:
 )
 @pytest.mark.parametrize("memory", [False, True])
 def test_a_table_without_rowid_is_compared_by_its_rows(make: Make, statements: list[str], memory: bool) -> None:
-    c = make(KEYED, ":memory:") if memory else make(KEYED)
+    c = make(KEYED, path=":memory:") if memory else make(KEYED)
     events = follows(c, *statements)
     assert isinstance(events[0], Clear) is memory
 
@@ -217,7 +200,7 @@ def test_a_large_table_without_rowid_is_logged_as_content(
 
 
 def test_what_is_in_memory_is_logged_as_content(make: Make) -> None:
-    c = make(VIRTUAL, ":memory:")
+    c = make(VIRTUAL, path=":memory:")
     assert follows(c, "DELETE FROM v WHERE id = 2") == [
         Clear("v"),
         Rows("v", Op.INSERT, [1, 3], None, None, [(1, "x"), (3, "z")]),

@@ -315,7 +315,9 @@ def test_a_program_that_asks_changes_is_told_what_sqlite_would_say(db: veritydb.
 
 
 @pytest.mark.parametrize("inside", [True, False], ids=["with-reason-inside", "with-reason-outside"])
-def test_the_reason_of_a_block_reaches_the_commit_that_ends_it(db: veritydb.Connection, path: Path, inside: bool) -> None:
+def test_the_reason_of_a_block_reaches_the_commit_that_ends_it(
+    db: veritydb.Connection, path: Path, inside: bool
+) -> None:
     if inside:
         with db, db.reason("referral"):
             db.execute("INSERT INTO t VALUES (1, 'a')")

@@ -1,16 +1,16 @@
 """What ``changes()``, ``total_changes()`` and ``last_insert_rowid()`` answer while we work in between.
 
-A program may steer by them (``INSERT … WHERE changes() = 0``), so they must be what plain SQLite would say. Three things
-of ours would show: the witness joins by a DELETE, which sets ``changes()`` to 0; statements of our own, such as redo,
-change rows; and a virtual table that writes out its index does so in our COMMIT instead of in the bare statement that
-SQLite would have ended by itself. SQLite lets the last rowid be set; the other two are answered here, by functions that
-take the place of the built-in ones.
+A program may steer by them (``INSERT … WHERE changes() = 0``), so they must be what plain SQLite would say. Three
+things of ours would show: the witness joins by a DELETE, which sets ``changes()`` to 0; statements of our own, such as
+redo, change rows; and a virtual table that writes out its index does so in our COMMIT instead of in the bare statement
+that SQLite would have ended by itself. SQLite lets the last rowid be set; the other two are answered here, by functions
+that take the place of the built-in ones.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import apsw
 
@@ -26,8 +26,9 @@ class Counters:
         self._seen = 0
         self.changes: int | None = None
         """What ``changes()`` is, if SQLite has lost it; None: as SQLite has it."""
-        db.create_scalar_function("changes", self.current, 0)
-        db.create_scalar_function("total_changes", self.total, 0)
+        # Without arguments, which APSW's types do not know of.
+        db.create_scalar_function("changes", self.current, 0)  # type: ignore[arg-type]
+        db.create_scalar_function("total_changes", self.total, 0)  # type: ignore[arg-type]
 
     def total(self) -> int:
         """Return how many rows the program has changed since the connection was opened."""
@@ -44,7 +45,7 @@ class Counters:
         self.hold(0)
 
     @contextlib.contextmanager
-    def kept(self) -> Iterator[None]:
+    def kept(self) -> Generator[None]:
         """Let nothing that happens inside be seen."""
         db = self._db
         changes = self.current()

@@ -29,6 +29,8 @@ from veritydb.transaction import Transactions, busy
 from veritydb.translation import translated
 
 LEGACY_TRANSACTION_CONTROL = -1
+_PATIENCE = 0.2
+"""Seconds that opening waits for the locks, to redo what is missing; a writer may hold them for long."""
 BARE_BEGIN = "BEGIN/*bare*/"
 """Begins the transaction around one bare statement. No program knows of it, so no trace shows it."""
 _ISOLATION_LEVELS = {
@@ -492,9 +494,14 @@ class Session:
         if not self.db.in_transaction:
             transactions.settle()
         elif bare:
-            if isinstance(error, apsw.ConstraintError):
+            if isinstance(error, apsw.ConstraintError) and error.extendedresult != apsw.SQLITE_CONSTRAINT_DATATYPE:
                 # A bare OR FAIL keeps, and commits, its earlier rows. ABORT has undone them; then this commits nothing.
-                transactions.finish()
+                # A wrong type in a STRICT table is no constraint to a conflict clause: nothing of the statement stays.
+                try:
+                    transactions.finish()
+                except BaseException:
+                    self.abandon()
+                    raise
             else:
                 transactions.rollback()
         self.failed(error)
@@ -573,12 +580,15 @@ class Session:
         log = stream.log
         if stream.fresh or (log.torn is None and log.head.next_offset == self._file_offset()):
             return
+        db.set_busy_timeout(int(_PATIENCE * 1000))
         try:
-            self.transactions.recover()
+            self.transactions.recover(_PATIENCE)
         except (apsw.Error, errors.OperationalError) as error:
             if not busy(error):
                 raise
-            return  # Somebody else holds the locks, and will find what we found.
+            # Somebody else holds the locks, and has found what we found or will find it.
+        finally:
+            db.set_busy_timeout(int(self.transactions.timeout * 1000))
 
     def _file_offset(self) -> int:
         log = self.stream.log

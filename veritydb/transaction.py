@@ -336,13 +336,17 @@ class Transactions:
                 "open the database again to learn it"
             ) from error
 
-    def recover(self) -> None:
-        """Bring the file to the log's end, in a transaction of its own. Nothing may be open."""
+    def recover(self, timeout: float | None = None) -> None:
+        """Bring the file to the log's end, in a transaction of its own. Nothing may be open.
+
+        Waits ``timeout`` seconds for the log's lock, or as long as the connection always does.
+        """
+        wait = self.timeout if timeout is None else timeout
         self.capture.enabled = False
         self._planner.internal += 1
         try:
             with self.counters.kept():
-                self._recovery.run(self._db, self._inner, self._log, self._writer, timeout=self.timeout)
+                self._recovery.run(self._db, self._inner, self._log, self._writer, timeout=wait)
         finally:
             self._planner.internal -= 1
             self.capture.enabled = True

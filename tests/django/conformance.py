@@ -1,8 +1,8 @@
 """Runs Django's own test suite, on VerityDB and on Django's SQLite backend, and compares.
 
-``make conformance-django`` runs all that is in :data:`LABELS`; ``--slice`` what fits into a minute. The suite comes from
-the source distribution of the Django that is installed, for the package itself has no tests in it. VerityDB may fail
-nothing, and skip nothing, that the SQLite backend does not. Then every database file that the suite has left is
+``make conformance-django`` runs all that is in :data:`LABELS`; ``SLICE=1`` what fits into a minute. The suite comes
+from the source distribution of the Django that is installed, for the package itself has no tests in it. VerityDB may
+fail nothing, and skip nothing, that the SQLite backend does not. Then every database file that the suite has left is
 rebuilt from its log and compared with what it is.
 """
 

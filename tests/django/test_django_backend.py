@@ -88,7 +88,7 @@ def test_a_key_file_encrypts_the_database_and_its_log(database: Path, tmp_path: 
 
 def test_errors_are_djangos_and_keep_sqlites_words(database: Path) -> None:
     Ward.objects.create(name="A")
-    with pytest.raises(IntegrityError, match="UNIQUE constraint failed: ward_ward.name"):
+    with pytest.raises(IntegrityError, match=r"UNIQUE constraint failed: ward_ward\.name"):
         Ward.objects.create(name="A")
     with pytest.raises(IntegrityError, match="CHECK constraint failed: patient_has_a_name"):
         Patient.objects.create(name=" ")

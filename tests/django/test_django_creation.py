@@ -28,7 +28,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def created(**options: Any) -> str:
-    return str(connection.creation.create_test_db(verbosity=0, serialize=False, **options))
+    return str(connection.creation.create_test_db(verbosity=0, **options))
 
 
 def test_a_file_is_tested_on_a_file_beside_it_that_has_its_own_log(project: Path) -> None:

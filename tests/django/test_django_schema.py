@@ -108,7 +108,8 @@ def test_the_editor_wants_foreign_keys_switched_off_before_a_transaction_as_on_s
 def test_sql_of_a_migration_may_do_what_it_likes_and_is_logged(database: Path) -> None:
     sql = [
         "CREATE TABLE triage(id INTEGER PRIMARY KEY, level)",
-        "CREATE TRIGGER t AFTER INSERT ON triage BEGIN INSERT INTO triage(level) SELECT new.level - 1 WHERE new.level > 0; END",
+        "CREATE TRIGGER t AFTER INSERT ON triage WHEN new.level > 0 "
+        "BEGIN INSERT INTO triage(level) VALUES (new.level - 1); END",
         ("INSERT INTO triage(level) VALUES (%s)", [1]),
         "CREATE VIEW urgent AS SELECT * FROM triage WHERE level > 0",
     ]

@@ -141,7 +141,9 @@ def test_savepoints_work_with_the_listeners_that_pysqlite_asks_for(engines: Call
         assert connection.scalar(select(func.count()).select_from(patients)) == 0
 
 
-def test_autocommit_makes_each_statement_a_transaction(engines: Callable[..., Engine], logged: Callable[[], Logged]) -> None:
+def test_autocommit_makes_each_statement_a_transaction(
+    engines: Callable[..., Engine], logged: Callable[[], Logged]
+) -> None:
     engine = engines("?actor=batch", isolation_level="AUTOCOMMIT")
     metadata.create_all(engine)
     with engine.connect() as connection:
@@ -329,7 +331,9 @@ def test_writing_into_an_attached_file_is_refused(engine: Engine, tmp_path: Path
             connection.exec_driver_sql("CREATE TABLE other.t (a)")
 
 
-def test_in_memory_an_attached_file_may_be_written_unless_it_has_a_log(engine: Engine, path: Path, tmp_path: Path) -> None:
+def test_in_memory_an_attached_file_may_be_written_unless_it_has_a_log(
+    engine: Engine, path: Path, tmp_path: Path
+) -> None:
     metadata.create_all(engine)
     memory = create_engine("veritydb://")
     with memory.connect() as connection:

@@ -28,7 +28,9 @@ REFUSED = {
 }
 """These write into an attached database without asking whether they can."""
 
-ASYNC_SLICE = "InsertBehaviorTest or ReturningTest or ServerSideCursorsTest or RowFetchTest or JSONTest or IsolationLevel"
+ASYNC_SLICE = (
+    "InsertBehaviorTest or ReturningTest or ServerSideCursorsTest or RowFetchTest or JSONTest or IsolationLevel"
+)
 
 
 def test_the_suite_passes_in_an_encrypted_file_and_its_databases_are_what_their_logs_say(tmp_path: Path) -> None:
@@ -51,7 +53,11 @@ def test_all_of_sqlalchemys_tests_fail_no_more_than_with_pysqlite(campaign: bool
     if not campaign:
         pytest.skip("part of the campaign: it fetches SQLAlchemy's sources, and takes minutes")
     done = subprocess.run(
-        [sys.executable, "-m", "tests.sqlalchemy.suites", "--json"], cwd=ROOT, capture_output=True, check=False, text=True
+        [sys.executable, "-m", "tests.sqlalchemy.suites", "--json"],
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
+        text=True,
     )
     runs = json.loads(done.stdout)
     assert {name: run["failed"] for name, run in runs.items()} == dict.fromkeys(runs, {})

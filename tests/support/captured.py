@@ -5,18 +5,22 @@ The model is strict: an update or a delete must meet exactly the row that its im
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import apsw
 
-from veritydb.events import Clear, Event, Op, RawText, Rows, Sequence
+from veritydb.events import Clear, Event, Op, RawText, Rows, Schema, Sequence
 from veritydb.hooks.buffer import BYTES_MAX, ROWS_MAX
 from veritydb.hooks.capture import Capture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+NUMBERS = "WITH RECURSIVE r(x) AS (SELECT {} UNION ALL SELECT x + 1 FROM r WHERE x < {}) SELECT x, x FROM r"
+"""Pairs of equal numbers, from and to."""
 
 
 class Parts:
@@ -148,6 +152,48 @@ class Captured:
         if self._reader is None:
             self._reader = apsw.Connection(self.path, flags=apsw.SQLITE_OPEN_READONLY)
         return self._reader
+
+
+Make: TypeAlias = "Callable[..., Captured]"
+
+
+def making(**options: Any) -> Iterator[Make]:
+    """Yield what makes connections (from a script and further options), and close them afterwards."""
+    made: list[Captured] = []
+
+    def make(script: str = "", **more: Any) -> Captured:
+        made.append(Captured(script=script, **(options | more)))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+# What tests say of events
+
+
+def brief(events: list[Event]) -> list[Any]:
+    """Return row events as (op, table, rowids), others as they are."""
+    return [(event.op.name, event.table, event.rowids) if isinstance(event, Rows) else event for event in events]
+
+
+def rows(table: str, op: Op, rowids: list[int] | None, before: Any, after: Any, moved: list[int] | None = None) -> Rows:
+    """Return a run."""
+    return Rows(table, op, rowids, moved, before, after)
+
+
+def schema(sql: str) -> Schema:
+    """Return the event of a schema statement, as :func:`alter` adds it."""
+    return Schema(sql, False, False, b"")
+
+
+def alter(c: Captured, sql: str) -> None:
+    """Run a schema statement as the session does."""
+    c.capture.settle()
+    mark = c.capture.statement_mark()
+    c.do(sql)
+    c.capture.add_schema(schema(sql), mark)
 
 
 # The model

@@ -49,7 +49,7 @@ class Child:
         environment["PYTHONPATH"] = str(ROOT)
         if crash_at is not None:
             environment |= {"CRASH_AT": crash_at, "CRASH_BY": crash_by}
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  it is read when the process is over
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.support.child", str(script), *map(str, arguments)],
             stdin=subprocess.PIPE,

@@ -238,9 +238,7 @@ class Connection:
         self, name: str, num_params: int, func: Callable[..., Any] | None, deterministic: bool = False
     ) -> None:
         """Let SQL call ``func`` by ``name``."""
-        await self.carry_out(
-            partial(self.sync.create_function, name, num_params, func, deterministic=deterministic)
-        )
+        await self.carry_out(partial(self.sync.create_function, name, num_params, func, deterministic=deterministic))
 
     async def create_aggregate(self, name: str, num_params: int, aggregate_class: Any) -> None:
         """Let SQL aggregate with instances of ``aggregate_class``."""
@@ -295,9 +293,7 @@ class Connection:
         )
 
 
-def connect(
-    database: str | bytes | os.PathLike[str], *, iter_chunk_size: int = 64, **options: Any
-) -> Connection:
+def connect(database: str | bytes | os.PathLike[str], *, iter_chunk_size: int = 64, **options: Any) -> Connection:
     """Open ``database`` and its log when the result is awaited or entered; options are :func:`veritydb.connect`'s.
 
     ``iter_chunk_size`` is how many rows ``async for`` fetches at once.

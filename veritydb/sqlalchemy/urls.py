@@ -82,9 +82,13 @@ def connect_arguments(url: URL) -> tuple[str, dict[str, Any]]:
             of_sqlite[name] = text
         else:
             known = ", ".join(sorted(_OPTIONS))
-            raise ArgumentError(f"{name!r} is no option of a VerityDB URL; there are {known}, and with uri=true SQLite's")
+            raise ArgumentError(
+                f"{name!r} is no option of a VerityDB URL; there are {known}, and with uri=true SQLite's"
+            )
     if of_sqlite and not options.get("uri"):
-        raise ArgumentError(f"the URL option {min(of_sqlite)!r} is one of SQLite's file: URIs; it needs uri=true beside it")
+        raise ArgumentError(
+            f"the URL option {min(of_sqlite)!r} is one of SQLite's file: URIs; it needs uri=true beside it"
+        )
     _move_key(url, options)
     if url.username:
         options.setdefault("actor", url.username)

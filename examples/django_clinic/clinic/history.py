@@ -63,9 +63,12 @@ def _columns(connection, table):
 
 def _rows(event):
     nothing = [None] * len(event)
-    return zip(event.rowids or nothing, event.before or nothing, event.after or nothing)
+    return zip(event.rowids or nothing, event.before or nothing, event.after or nothing, strict=True)
 
 
 def _changed(names, before, after):
-    before, after = before or (None,) * len(names), after or (None,) * len(names)
-    return {name: (old, new) for name, old, new in zip(names, before, after) if old != new}
+    count = len(before or after)
+    if count != len(names):  # The row is older than a migration of its table.
+        names = [f"column {number}" for number in range(1, count + 1)]
+    before, after = before or (None,) * count, after or (None,) * count
+    return {name: (old, new) for name, old, new in zip(names, before, after, strict=True) if old != new}

@@ -1,4 +1,4 @@
-"""The clinic's own tests. ``manage.py test`` runs them on a file, test_clinic.db, which has a log as the real one has."""
+"""The clinic's own tests. ``manage.py test`` runs them on a file, test_clinic.db, which has a log as the real one."""
 
 from datetime import date
 from io import StringIO
