@@ -65,7 +65,7 @@ class Catalog:
         shadows: list[Table] = []
         definitions: dict[str, str] = {}
         definitions.update(
-            _all(cursor, "SELECT name, upper(sql) FROM main.sqlite_schema WHERE type = 'table' AND sql IS NOT NULL")
+            _all(cursor, "SELECT name, sql FROM main.sqlite_schema WHERE type = 'table' AND sql IS NOT NULL")
         )
         self.tables_present = frozenset(definitions)
         self.has_sequence = "sqlite_sequence" in definitions
@@ -82,7 +82,7 @@ class Catalog:
             found[name] = table
             if kind == "shadow":
                 shadows.append(table)
-            definition = definitions.get(name, "")
+            definition = definitions.get(name, "").upper()  # Not SQL's upper(): a program may have put its own there.
             table.autoincrement = "AUTOINCREMENT" in definition
             # Asking for the columns costs more than the rest; without these words there is nothing to learn.
             if "DEFAULT" in definition or "AS" in definition:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import threading
 import time
@@ -16,7 +17,7 @@ from tests.support import files
 from veritydb import aio
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.support.life import Life
@@ -31,6 +32,12 @@ def path(life: Life, tmp_path: Path) -> Iterator[Path]:
     _until(lambda: not any(thread.name == "veritydb.aio" for thread in threading.enumerate()))
 
 
+@pytest.fixture(params=["asyncio", "trio"])
+def run(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """Run an asynchronous function, with each of the two event loops that anyio knows."""
+    return functools.partial(anyio.run, backend=request.param)
+
+
 def _until(holds: Callable[[], bool]) -> None:
     """Wait for what another thread is about to do. Fails by itself only if it is never done."""
     deadline = time.monotonic() + 30
@@ -39,7 +46,7 @@ def _until(holds: Callable[[], bool]) -> None:
         time.sleep(0.001)
 
 
-def test_statements_transactions_and_rows_are_awaited(path: Path) -> None:
+def test_statements_transactions_and_rows_are_awaited(path: Path, run: Callable[..., Any]) -> None:
     async def main() -> None:
         async with aio.connect(path, actor="dr.lee") as db:
             await db.execute("CREATE TABLE t (a INTEGER PRIMARY KEY, b)")
@@ -62,7 +69,7 @@ def test_statements_transactions_and_rows_are_awaited(path: Path) -> None:
             await db.executescript("INSERT INTO t (b) VALUES (2); INSERT INTO t (b) VALUES (3)")
             assert db.last_offset is not None
 
-    asyncio.run(main())
+    run(main)
     assert {each.actor for each in files.transactions(path) if each.offset} == {"dr.lee"}
 
 
@@ -79,7 +86,7 @@ def test_actor_and_reason_reach_the_log(path: Path) -> None:
     assert [(each.actor, each.reason) for each in files.transactions(path)][-2:] == [("dr.wu", "review"), ("dr.wu", "")]
 
 
-def test_rows_properties_functions_and_dump_work_as_in_sqlite3(path: Path) -> None:
+def test_rows_properties_functions_and_dump_work_as_in_sqlite3(path: Path, run: Callable[..., Any]) -> None:
     async def main() -> None:
         async with aio.connect(path) as db:
             assert db.row_factory is None
@@ -97,10 +104,10 @@ def test_rows_properties_functions_and_dump_work_as_in_sqlite3(path: Path) -> No
                 await db.backup(copy)
                 assert await copy.execute_fetchall("SELECT a FROM t") == [("x",)]
 
-    asyncio.run(main())
+    run(main)
 
 
-def test_errors_are_veritydbs_and_leave_the_connection_usable(path: Path) -> None:
+def test_errors_are_veritydbs_and_leave_the_connection_usable(path: Path, run: Callable[..., Any]) -> None:
     async def main() -> None:
         async with aio.connect(path) as db:
             await db.execute("CREATE TABLE t (a UNIQUE)")
@@ -111,7 +118,7 @@ def test_errors_are_veritydbs_and_leave_the_connection_usable(path: Path) -> Non
                 await db.execute("PRAGMA writable_schema = ON")
             await db.commit()
 
-    asyncio.run(main())
+    run(main)
 
 
 def test_opening_what_cannot_be_opened_raises_and_ends_the_thread(path: Path, tmp_path: Path) -> None:
@@ -127,7 +134,7 @@ def test_opening_what_cannot_be_opened_raises_and_ends_the_thread(path: Path, tm
     asyncio.run(main())
 
 
-def test_a_closed_connection_says_so(path: Path) -> None:
+def test_a_closed_connection_says_so(path: Path, run: Callable[..., Any]) -> None:
     async def main() -> None:
         db = await aio.connect(path)
         cursor = await db.execute("SELECT 1")
@@ -138,13 +145,13 @@ def test_a_closed_connection_says_so(path: Path) -> None:
         with pytest.raises(veritydb.ProgrammingError, match="no active connection"):
             await db.execute("SELECT 1")
 
-    asyncio.run(main())
+    run(main)
 
 
 def test_a_connection_that_is_forgotten_warns_and_ends_its_thread(path: Path) -> None:
     async def main() -> None:
         db = await aio.connect(path)
-        with pytest.warns(ResourceWarning, match="deleted before being closed"):
+        with pytest.warns(ResourceWarning, match="deleted before being closed"):  # noqa: PT031
             del db
             gc.collect()
 
@@ -170,7 +177,7 @@ def test_stopping_closes_without_being_awaited_and_after_the_loop_is_closed(path
     asyncio.run(awaited())
 
 
-def test_many_tasks_take_turns_on_one_connection_and_none_is_lost(path: Path) -> None:
+def test_many_tasks_take_turns_on_one_connection_and_none_is_lost(path: Path, run: Callable[..., Any]) -> None:
     async def main() -> None:
         async with aio.connect(path, isolation_level=None) as db:
             await db.execute("CREATE TABLE t (a)")
@@ -183,7 +190,7 @@ def test_many_tasks_take_turns_on_one_connection_and_none_is_lost(path: Path) ->
                     group.start_soon(insert, value)
             assert await db.execute_fetchall("SELECT count(*), sum(a) FROM t") == [(50, 1225)]
 
-    anyio.run(main)
+    run(main)
 
 
 def test_the_event_loop_goes_on_while_a_statement_runs(path: Path) -> None:
@@ -236,7 +243,7 @@ def test_a_cancelled_read_is_interrupted_and_the_connection_is_idle_afterwards(p
     asyncio.run(main())
 
 
-def test_a_cancelled_write_outside_a_transaction_is_undone_as_a_whole(path: Path) -> None:
+def test_a_cancelled_write_outside_a_transaction_is_undone_as_a_whole(path: Path, run: Callable[..., Any]) -> None:
     async def main() -> None:
         async with aio.connect(path, isolation_level=None) as db:
             running = await _ticking(db)
@@ -250,7 +257,7 @@ def test_a_cancelled_write_outside_a_transaction_is_undone_as_a_whole(path: Path
             assert scope.cancelled_caught
             assert await db.execute_fetchall("SELECT count(*) FROM t") == [(0,)]
 
-    anyio.run(main)
+    run(main)
 
 
 def test_a_cancelled_write_in_a_transaction_is_finished_so_that_what_came_before_it_stays(path: Path) -> None:
@@ -325,11 +332,11 @@ def test_every_public_name_of_aiosqlite_is_here() -> None:
         connect Connection Cursor Row DatabaseError Error IntegrityError NotSupportedError OperationalError
         ProgrammingError Warning InterfaceError DataError InternalError register_adapter register_converter
         sqlite_version sqlite_version_info __version__
-    """.split()
+    """.split()  # noqa: SIM905  a list would be as many lines
     assert set(names) <= set(dir(aio))
     methods = """
         execute executemany executescript execute_insert execute_fetchall cursor commit rollback close stop interrupt
         create_function set_authorizer set_progress_handler set_trace_callback iterdump backup enable_load_extension
         load_extension in_transaction isolation_level row_factory text_factory total_changes
-    """.split()
+    """.split()  # noqa: SIM905  a list would be as many lines
     assert set(methods) <= set(dir(aio.Connection))

@@ -346,3 +346,30 @@ def test_a_schema_that_another_connection_changed_is_planned_anew(life: Life, pa
     assert two.executemany("INSERT INTO t VALUES (?)", [(3,), (4,)]).rowcount == 2
     two.commit()
     assert one.execute("SELECT count(*) FROM l").fetchone() == (2,)
+
+
+def test_what_is_registered_is_there_for_redo_and_for_the_program(tmp_path: Path) -> None:
+    calls: list[str] = []
+
+    def register(connection: Any) -> None:
+        calls.append(type(connection).__name__)
+        connection.create_function("twice", 1, lambda x: 2 * x, deterministic=True)
+
+    path = tmp_path / "registered.db"
+    db = veritydb.connect(path, register=register)
+    db.execute("CREATE TABLE t(a)")
+    db.execute("CREATE INDEX i ON t(twice(a))")
+    db.execute("INSERT INTO t VALUES (4)")
+    db.commit()
+    db.close()
+    assert calls == ["Connection"]
+    path.unlink()
+    db = veritydb.connect(path, register=register)
+    assert db.execute("SELECT a FROM t WHERE twice(a) = 8").fetchall() == [(4,)]
+    db.close()
+    assert calls == ["Connection", "Registrar", "Connection"]
+    path.unlink()
+    with pytest.raises(veritydb.MissingFunction, match="twice"):
+        veritydb.connect(path)
+    with pytest.raises(veritydb.ConfigurationError, match="cannot be imported"):
+        veritydb.connect(path, register="no.such:thing")

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         key: Any = None,
         actor: str = "",
         on_missing: str | None = None,
-        register: Callable[[Any], None] | None = None,
+        register: str | Callable[[Any], object] | None = None,
     ) -> Connection:
         """Open a database and its log; see :class:`Connection`."""
         ...

@@ -58,8 +58,9 @@ class Connection:
     ``key``         passphrase, raw key or :class:`KeyProvider`; without one nothing is encrypted
     ``actor``       who makes the transactions, as the log will say
     ``on_missing``  "rebuild" (default): a missing file is rebuilt from its log; "new": the old log is set aside
-    ``register``    called with the connection before it is first used, to register what the schema needs: functions,
-                    collations
+    ``register``    a function, or "module:function", called with the connection before it is first used, to register
+                    what the schema needs: functions, collations; before that, if the log has to be replayed, with
+                    an object that has the same methods
     """
 
     __slots__ = (
@@ -103,7 +104,7 @@ class Connection:
         key: Any = None,
         actor: str = "",
         on_missing: str | None = None,
-        register: Callable[[Any], None] | None = None,
+        register: str | Callable[[Any], object] | None = None,
     ) -> None:
         left = self._leave_session()
         level = _level(isolation_level)
@@ -136,6 +137,8 @@ class Connection:
         """None once the connection is closed."""
         for each in left:
             each._apsw = session.db.cursor()
+        if session.register is not None:
+            session.register(self)
 
     # Statements -------------------------------------------------------------------------------------------------------
 

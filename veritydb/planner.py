@@ -51,6 +51,8 @@ class Kind(IntEnum):
     """Changes bytes of the file and nothing that is logged; may not run inside a wrapped transaction."""
     NOTHING = 13
     """No statement: empty, or only comments."""
+    IDLE = 14
+    """A schema statement that finds nothing to do (IF EXISTS, IF NOT EXISTS), as the schema is now."""
 
 
 class Plan:
@@ -144,6 +146,7 @@ _MAIN = (None, "main")
 _OWN = (*_MAIN, "temp")
 _CATALOGUES = frozenset({"sqlite_master", "sqlite_temp_master", "sqlite_schema", "sqlite_temp_schema"})
 _QUIET = frozenset({apsw.SQLITE_READ, apsw.SQLITE_FUNCTION, apsw.SQLITE_RECURSIVE})
+_SCHEMA_WORDS = frozenset({"CREATE", "DROP", "ALTER"})
 _VERBS = {"INSERT": True, "UPDATE": True, "DELETE": True, "REPLACE": True}
 
 
@@ -164,6 +167,14 @@ class Planner:
         """Above zero while our own statements run: nothing is refused, nobody is asked."""
         self.reprepared = False
         """SQLite has prepared a statement by itself: it had left the cache, or the schema has changed."""
+        self.changes_schema = False
+        """Whether the statement that runs may change the schema of the main database: it is captured as one that does.
+
+        SQLite prepares a statement anew when another connection has changed the schema, and may then have something to
+        do where there was nothing (CREATE INDEX IF NOT EXISTS). Nobody would log that.
+        """
+        self.overtaken = False
+        """Whether the authorizer has refused what the plan of the statement that runs did not know of."""
         self.refusal: str | None = None
         """Why the authorizer said no, for the error that SQLite then raises."""
         self.user_authorizer: Authorizer | None = None
@@ -240,6 +251,11 @@ class Planner:
             return apsw.SQLITE_DENY
         if self._heard is not None:
             self._heard.append((action, one, two, schema, trigger))
+        elif not self.changes_schema and _changes_main_schema(action, one, schema):
+            self.overtaken = True
+            self.refusal = refusals.unplanned()
+            self.plans.clear()
+            return apsw.SQLITE_DENY
         else:
             self.reprepared = True
             if action in _SCHEMA_ACTIONS or action in _TEMP_ACTIONS:
@@ -252,13 +268,13 @@ class Planner:
                 (one or "").lower(), two, schema, encrypted=self._encrypted, in_memory=self._in_memory
             )
         if action in _WRITES:
-            if schema not in _OWN and self._may_not_write(schema):
+            if schema not in _OWN and self.may_not_write(schema):
                 return refusals.attached(schema)
             if one is not None and refusals.reserved(one):
                 return refusals.meta_table(one)
         elif action in _SCHEMA_ACTIONS or action in _TEMP_ACTIONS or action == apsw.SQLITE_ALTER_TABLE:
             name, where = (two, one) if action == apsw.SQLITE_ALTER_TABLE else (one, schema)
-            if where not in _OWN and self._may_not_write(where):
+            if where not in _OWN and self.may_not_write(where):
                 return refusals.attached(where)
             for touched in (name, two):  # The second is the table of an index or a trigger.
                 if touched is not None and refusals.reserved(touched):
@@ -267,7 +283,8 @@ class Planner:
             return refusals.of_attach(one)
         return None
 
-    def _may_not_write(self, attached: str | None) -> bool:
+    def may_not_write(self, attached: str | None) -> bool:
+        """Whether an attached database has to stay as it is."""
         # A database in memory is gone with its log, so what it writes beside itself takes no proof from it. A database
         # that has a log is written through that, whoever attaches it.
         return not self._in_memory or refusals.has_log(self._db.db_filename(attached or ""))
@@ -333,6 +350,8 @@ class Planner:
             plan.kind = Kind.PHYSICAL
         elif word == "" and not plan.returns_rows:
             plan.kind = Kind.NOTHING
+        elif word in _SCHEMA_WORDS and not plan.temp:
+            plan.kind = Kind.IDLE
 
     def _classify_pragma(self, plan: Plan, name: str, value: str | None, schema: str | None) -> None:
         if value is not None and name in refusals.SETTINGS and schema != "temp":
@@ -341,6 +360,16 @@ class Planner:
             plan.kind = Kind.ANALYZE
         elif name in refusals.PHYSICAL:
             plan.kind = Kind.PHYSICAL
+
+
+def _changes_main_schema(action: int, one: str | None, schema: str | None) -> bool:
+    if action in _SCHEMA_ACTIONS:
+        return schema in _MAIN
+    if action == apsw.SQLITE_ALTER_TABLE:
+        return one in _MAIN
+    if action == apsw.SQLITE_PRAGMA:
+        return (one or "").lower() == "optimize"
+    return action == apsw.SQLITE_ANALYZE and schema in _MAIN
 
 
 def first_word(sql: str, *, anywhere: bool = False) -> str:

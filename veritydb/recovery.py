@@ -29,10 +29,10 @@ from veritydb.version import SOFTWARE
 class Recovery:
     """What one connection knows about its stream beyond the next append."""
 
-    def __init__(self, name: str, opener: Opener, *, register: Callable[[Any], None] | None) -> None:
+    def __init__(self, name: str, opener: Opener, *, register: Callable[[Any], object] | None) -> None:
         self._name = name
         self.opener = opener
-        self._register = register
+        self.register = register
 
     def check(self, log: Replicator, index: AppliedIndex) -> None:
         """Raise LogMismatch unless ``index`` describes a projection of this log, at or behind its end."""
@@ -110,7 +110,7 @@ class Recovery:
                 if index.next_offset < log.head.next_offset:
                     from veritydb.replay.redo import redo
 
-                    redo(db, Reader(log, self.opener), index, register=self._register)
+                    redo(db, Reader(log, self.opener), index, register=self.register)
                 cursor.execute("COMMIT")
             finally:
                 log.release()
@@ -120,7 +120,7 @@ class Recovery:
             raise
 
 
-def restore(stream: Stream, *, key: Any, register: Callable[[Any], None] | None, timeout: float) -> None:
+def restore(stream: Stream, *, key: Any, register: Callable[[Any], object] | None, timeout: float) -> None:
     """Make the missing file of ``stream`` from its log, and close ``stream``.
 
     Under the log's lock, so that of several processes that find the file missing one makes it. What is left of a

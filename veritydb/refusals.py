@@ -44,7 +44,6 @@ _OF_A_FILE = SETTINGS | {"journal_mode", "encoding", "page_size", "schema_versio
 """Pragmas that write into the database they name."""
 
 _ON = frozenset({"1", "on", "yes", "true", "reset"})
-_TEMP_STORE_FILE = frozenset({"0", "1", "default", "file"})
 
 
 def of_pragma(name: str, value: str | None, schema: str | None, *, encrypted: bool, in_memory: bool) -> str | None:
@@ -64,7 +63,7 @@ def of_pragma(name: str, value: str | None, schema: str | None, *, encrypted: bo
         if schema == "temp":
             return None
         return f"PRAGMA journal_mode={value}: VerityDB keeps the file in WAL mode, so that readers never wait"
-    if name == "temp_store" and encrypted and text in _TEMP_STORE_FILE:
+    if name == "temp_store" and encrypted and text != "memory" and not text.startswith("2"):
         return "PRAGMA temp_store: temporary files would hold rows in clear; an encrypted database keeps them in memory"
     if name == "page_size" and encrypted:
         return "PRAGMA page_size: the pages of an encrypted database have 4,096 bytes, as SQLCipher expects them"
@@ -91,6 +90,14 @@ def meta_table(name: str) -> str:
 def reserved(name: str) -> bool:
     """Whether ``name`` is one of ours."""
     return name.lower().startswith(RESERVED_PREFIX)
+
+
+def unplanned() -> str:
+    """Return why a statement that turns out to change the schema, unannounced, is refused."""
+    return (
+        "the statement would change the schema from within (as SELECT … FROM pragma_optimize or an index that FTS3 "
+        "begins does), which cannot be logged; use PRAGMA optimize, and FTS5"
+    )
 
 
 def of_attach(filename: str | None) -> str | None:

@@ -40,7 +40,7 @@ def run_rows(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any) -
         count = db.changes() if plan.is_dml else -1
     except BaseException as error:
         counters.changes = None
-        session.statement_failed(error, mark, bare=bare)
+        session.statement_failed(error, mark, bare=bare, total=total)
     counters.changes = None
     if capture.virtual_tables:
         session.virtual_written(plan)
@@ -69,6 +69,8 @@ def _run_quiet(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any)
         else:
             cursor.execute(plan.sql, bindings)
     except Exception as error:
+        if session.overtaken():
+            return _run_anew(session, cursor, plan, bindings)
         session.failed(error)
     if plan.is_dml:
         session.counters.changes = None
@@ -180,6 +182,22 @@ def _run_physical(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: A
     return plan, rows, -1
 
 
+def _run_idle(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> Ran:
+    # It takes no lock, as in SQLite. If there is something to do by now, the authorizer has stopped it.
+    try:
+        rows = cursor.execute(plan.sql, bindings).fetchall()
+    except Exception as error:
+        if session.overtaken():
+            return _run_anew(session, cursor, plan, bindings)
+        session.failed(error)
+    return plan, rows, -1
+
+
+def _run_anew(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> Ran:
+    plan = session.planned(plan.sql, bindings)
+    return RUNNERS[plan.kind](session, cursor, plan, bindings)
+
+
 def _run_nothing(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> Ran:
     return plan, [], -1
 
@@ -199,4 +217,5 @@ RUNNERS: dict[Kind, Callable[[Session, apsw.Cursor, Plan, Any], Ran]] = {
     Kind.VACUUM: _run_vacuum,
     Kind.PHYSICAL: _run_physical,
     Kind.NOTHING: _run_nothing,
+    Kind.IDLE: _run_idle,
 }

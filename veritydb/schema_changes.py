@@ -31,7 +31,7 @@ def run(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> lis
     capture.settle()  # Rows that are read late have to be read while their table is as it was when they changed.
     mark = session.statement_mark()
     before = _schema_version(session)
-    rows = cursor.execute(plan.sql, bindings).fetchall()
+    rows = _execute(session, cursor, plan, bindings)
     if _schema_version(session) == before:
         return rows  # IF NOT EXISTS of what exists, IF EXISTS of what does not.
     sql = plan.sql
@@ -55,11 +55,19 @@ def run(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> lis
 def analyze(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> list[tuple[Any, ...]]:
     """Run ANALYZE: its tables are logged as they end up, for only some of their rows are reported."""
     session.capture.settle()
-    rows = cursor.execute(plan.sql, bindings).fetchall()
+    rows = _execute(session, cursor, plan, bindings)
     _forget_meta_table(session)
     session.capture.schema_changed()
     session.capture.refresh_statistics()
     return rows
+
+
+def _execute(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> list[tuple[Any, ...]]:
+    session.planner.changes_schema = True
+    try:
+        return cursor.execute(plan.sql, bindings).fetchall()
+    finally:
+        session.planner.changes_schema = False
 
 
 def _forget_meta_table(session: Session) -> None:

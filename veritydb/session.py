@@ -53,7 +53,7 @@ class Session:
         autocommit: bool | int,
         key: Any,
         actor: str,
-        register: Callable[[Any], None] | None,
+        register: Callable[[Any], object] | None,
     ) -> None:
         self.db = db = stream.db
         self.stream = stream
@@ -90,7 +90,10 @@ class Session:
         self._isolation_level: str | None = ""
         self.begin_text: str | None = "BEGIN"
         self.isolation_level = isolation_level
+        self.register = register
+        """What the program registers; the caller calls it once there is a connection to call it with."""
         self._prepare()
+        self._recovery.register = None  # From now on the connection has the functions, or its program does not.
         self.autocommit = autocommit
 
     @classmethod
@@ -106,11 +109,12 @@ class Session:
         key: Any = None,
         actor: str = "",
         on_missing: str = "rebuild",
-        register: Callable[[Any], None] | None = None,
+        register: str | Callable[[Any], object] | None = None,
         read_only: bool = False,
         vfs: str | None = None,
     ) -> Session:
         """Open ``database`` and bring file and log together. Raises as :func:`veritydb.streams.open_stream` does."""
+        function = _loaded(register)
 
         def opened() -> Stream:
             return open_stream(
@@ -127,7 +131,7 @@ class Session:
         try:
             stream = opened()
             if stream.fresh and stream.path and stream.log.head.next_offset and not stream.read_only:
-                restore(stream, key=key, register=register, timeout=timeout)
+                restore(stream, key=key, register=function, timeout=timeout)
                 stream = opened()
         except apsw.Error as error:
             raise translated(error) from error
@@ -139,7 +143,7 @@ class Session:
                 autocommit=autocommit,
                 key=key,
                 actor=actor,
-                register=register,
+                register=function,
             )
         except BaseException as error:
             stream.db.close(True)
@@ -251,11 +255,22 @@ class Session:
         except Exception:
             raise
         except BaseException as interruption:
-            self.interrupted(interruption, offset, bare=outside and self._is_bare(plan))
+            self.interrupted(interruption, offset, cursor, bare=outside and self._is_bare(plan))
             raise
 
     def execute_many(self, cursor: apsw.Cursor, sql: str, many: Iterable[Any]) -> tuple[Plan | None, int]:
         """Run a row-writing statement once for each bindings of ``many``. Returns the plan and the rows changed."""
+        bare = not self.db.in_transaction and (self.begin_text is None or self._autocommit is True)
+        offset = self.transactions.last_offset
+        try:
+            return self._execute_many(cursor, sql, many)
+        except Exception:
+            raise
+        except BaseException as interruption:
+            self.interrupted(interruption, offset, cursor, bare=bare)
+            raise
+
+    def _execute_many(self, cursor: apsw.Cursor, sql: str, many: Iterable[Any]) -> tuple[Plan | None, int]:
         iterator = iter(many)
         plan = self.plans.get(sql)
         if plan is None:
@@ -269,15 +284,8 @@ class Session:
         self._require_dml(plan)
         if not self.db.in_transaction and (self.begin_text is None or self._autocommit is True):
             count = 0
-            offset = self.transactions.last_offset
-            try:
-                for bindings in iterator:  # Each statement is a transaction of its own, as in sqlite3.
-                    count += run_rows(self, cursor, plan, bindings)[2]
-            except Exception:
-                raise
-            except BaseException as interruption:
-                self.interrupted(interruption, offset, bare=True)
-                raise
+            for bindings in iterator:  # Each statement is a transaction of its own, as in sqlite3.
+                count += run_rows(self, cursor, plan, bindings)[2]
             return plan, count
         bare = self.enter(plan)
         assert not bare
@@ -412,12 +420,16 @@ class Session:
         if self.db.in_transaction:
             self.rolled_back(self.transactions.rollback)
 
-    def interrupted(self, error: BaseException, offset: int | None, *, bare: bool = False) -> None:
+    def interrupted(
+        self, error: BaseException, offset: int | None, cursor: apsw.Cursor | None = None, *, bare: bool = False
+    ) -> None:
         """Leave no half-made step behind ``error``, which a signal's handler raised, and say on it what has committed.
 
         ``offset`` is the connection's last one before the call that was interrupted; ``bare`` says that what is open
         was opened for that call alone.
         """
+        if cursor is not None:
+            cursor.execute("")  # Rows of RETURNING that were not fetched would keep the statement running.
         self.transactions.interrupted()
         if bare:
             self.abandon()
@@ -484,8 +496,11 @@ class Session:
             self.schema_touched = False
             self.planner.forget()
 
-    def statement_failed(self, error: BaseException, mark: Any, *, bare: bool) -> NoReturn:
-        """Leave what bare SQLite would have left, and raise ``error`` as ours."""
+    def statement_failed(self, error: BaseException, mark: Any, *, bare: bool, total: int = 0) -> NoReturn:
+        """Leave what bare SQLite would have left, and raise ``error`` as ours.
+
+        ``total`` is what SQLite had counted of changes before a bare statement that writes rows.
+        """
         if not isinstance(error, apsw.Error) or hasattr(error, "from_callback"):
             self.capture.unwind(mark, error)
         transactions = self.transactions
@@ -501,6 +516,7 @@ class Session:
                     transactions.finish()
                 except BaseException:
                     self.abandon()
+                    self.counters.undo(total)
                     raise
             else:
                 transactions.rollback()
@@ -536,6 +552,18 @@ class Session:
         if capture.tail_due:
             self.transactions.join_tail()
 
+    def overtaken(self) -> bool:
+        """Whether a statement that failed was stopped because its plan was out of date; asked once."""
+        planner = self.planner
+        overtaken, planner.overtaken = planner.overtaken, False
+        if overtaken:
+            planner.refusal = None
+        return overtaken
+
+    def planned(self, sql: str, bindings: Any) -> Plan:
+        """Return a plan of ``sql`` as the schema is now."""
+        return self._plan(sql, bindings)
+
     def _plan(self, sql: str, bindings: Any) -> Plan:
         try:
             plan = self.planner.plan(sql, bindings)
@@ -566,6 +594,7 @@ class Session:
         db, stream = self.db, self.stream
         db.set_busy_timeout(int(self.transactions.timeout * 1000))
         self.planner.internal += 1
+        self.capture.enabled = False  # The change to WAL is a commit, and not one of the log.
         try:
             if stream.keyring is not None:
                 db.pragma("temp_store", 2)
@@ -577,6 +606,7 @@ class Session:
                     db.pragma("journal_mode", "WAL")
         finally:
             self.planner.internal -= 1
+            self.capture.enabled = True
         log = stream.log
         if stream.fresh or (log.torn is None and log.head.next_offset == self._file_offset()):
             return
@@ -634,6 +664,14 @@ def _bindings_message(message: str) -> str:
         f"Incorrect number of bindings supplied. The current statement uses {found[1]}, "
         f"and there are {found[2]} supplied."
     )
+
+
+def _loaded(register: str | Callable[[Any], object] | None) -> Callable[[Any], object] | None:
+    if not isinstance(register, str):
+        return register
+    from veritydb.replay.registering import load
+
+    return load(register)
 
 
 def _again(first: Any, rest: Iterator[Any]) -> Iterator[Any]:

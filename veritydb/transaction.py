@@ -21,6 +21,7 @@ import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import apsw
 
@@ -49,6 +50,7 @@ from veritydb.translation import translated
 _pack = applied.pack
 _SELECT_APPLIED = applied.SELECT
 _TABLE = applied.TABLE
+_T = TypeVar("_T")
 
 
 class Transactions:
@@ -145,10 +147,26 @@ class Transactions:
         self._planner.internal += 1
         try:
             changes = self.counters.current()
-            self.capture.join_tail()
+            self._as_writer(self.capture.join_tail)
             self.counters.hold(changes)
         finally:
             self._planner.internal -= 1
+
+    def _open_applied(self) -> apsw.Blob:
+        return self._db.blob_open("main", _TABLE, "applied", 1, True)
+
+    def _as_writer(self, call: Callable[[], _T]) -> _T:
+        try:
+            return call()
+        except apsw.ReadOnlyError:
+            # Rows that were changed before PRAGMA query_only was set are committed all the same.
+            if not self._inner.execute("PRAGMA query_only").get:
+                raise
+        self._inner.execute("PRAGMA query_only = 0")
+        try:
+            return call()
+        finally:
+            self._inner.execute("PRAGMA query_only = 1")
 
     def finish(self, sql: str = "COMMIT") -> None:
         """Run ``sql``, which commits or may commit (COMMIT, END, RELEASE), and see it through.
@@ -224,7 +242,7 @@ class Transactions:
         self._pending = pending = _pack(
             AppliedIndex(self._log.stream, head.next_offset + 1, identity, head.hash, segment, position)
         )
-        handle = self._db.blob_open("main", _TABLE, "applied", 1, True)
+        handle = self._as_writer(self._open_applied)
         try:
             handle.write(pending)
         finally:

@@ -7,11 +7,14 @@ own: 1, 2, 3 … in rowid order, which is what VACUUM does. After that VACUUM ch
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import apsw
 
+from veritydb.errors import StatementRefused
 from veritydb.events import Setting
+from veritydb.refusals import attached
 from veritydb.translation import translated
 
 if TYPE_CHECKING:
@@ -23,11 +26,19 @@ _COPIED_ONE_BY_ONE = (
 )
 
 
+_SKIPPED = r"(?:[\s;\ufeff]|--[^\n]*(?:\n|\Z)|/\*.*?(?:\*/|\Z))*+"
+_NAME = r"""\"(?:[^"]|\"")*\"|`(?:[^`]|``)*`|'(?:[^']|'')*'|\[[^\]]*\]|(?!INTO\b)[^\W\d][\w$]*"""
+_VACUUM = re.compile(rf"{_SKIPPED}VACUUM{_SKIPPED}({_NAME})?{_SKIPPED}(INTO\b)?", re.DOTALL | re.IGNORECASE)
+
+
 def run(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> None:
     """Run VACUUM, or VACUUM INTO."""
-    into = " INTO " in f" {' '.join(plan.sql.upper().split())} "
+    schema, into = _read(plan.sql)
+    others = {name.lower() for name in session.db.db_names()} - {"main", "temp"}
+    if schema in others and not into and session.planner.may_not_write(schema):
+        raise StatementRefused(f"{attached(schema)}; nothing was changed")
     outside = not session.db.in_transaction
-    if outside and not into:
+    if outside and not into and schema == "main":
         _renumber(session)
     session.planner.internal += 1
     session.capture.enabled = False
@@ -49,6 +60,18 @@ def run(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> Non
         session.capture.add(Setting("auto_vacuum", after))
         if bare:
             session.commit_open()
+
+
+def _read(sql: str) -> tuple[str, bool]:
+    """Return the database that a VACUUM names, in lower case, and whether it leaves that as it is (INTO)."""
+    found = _VACUUM.match(sql)
+    if found is None:
+        return "main", False
+    name = found[1] or "main"
+    if name[0] in "\"'`[":
+        quote = name[-1]
+        name = name[1:-1].replace(quote + quote, quote)
+    return name.lower(), bool(found[2])
 
 
 def _renumber(session: Session) -> None:
@@ -83,9 +106,9 @@ def _rowid_tables(db: apsw.Connection) -> list[str]:
         name = str(found)
         if without_rowid or name in ("sqlite_schema", "sqlite_sequence") or name.startswith("_veritydb_"):
             continue
-        columns = db.execute("SELECT pk, upper(type), name FROM pragma_table_xinfo(?, 'main')", (name,)).fetchall()
+        columns = db.execute("SELECT pk, type, name FROM pragma_table_xinfo(?, 'main')", (name,)).fetchall()
         keys = [column for column in columns if column[0]]
-        if len(keys) == 1 and keys[0][1] == "INTEGER":
+        if len(keys) == 1 and keys[0][1].upper() == "INTEGER":
             continue
         if not db.execute("SELECT 1 FROM pragma_index_list(?, 'main')", (name,)).fetchall():
             names.append(name)

@@ -1,9 +1,10 @@
 """Patients and their notes over HTTP, with asyncio throughout. Whoever signs in is the actor in the log.
 
+::
+
     export CLINIC_KEY='correct horse'
     uvicorn app:app
-    curl -H 'X-User: dr.lee' -H 'X-Reason: first visit' -d '{"name": "Jane Smith"}' \
-         -H 'content-type: application/json' localhost:8000/patients
+    curl -H 'X-User: dr.lee' -H 'content-type: application/json' -d '{"name": "Jane"}' localhost:8000/patients
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """A morning at the clinic, and what its log says of it in the evening.
 
+::
+
     export CLINIC_KEY='correct horse'
     alembic upgrade head
     python clinic.py

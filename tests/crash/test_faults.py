@@ -10,15 +10,15 @@ import contextlib
 import copy
 import errno
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import apsw
 import pytest
 
 import veritydb
-from tests.crash import ledger
+from tests.crash import beginnings, ledger
+from tests.crash.beginnings import NAME, Beginning, run
 from tests.crash.faults import CIPHER_VFS, Faults, FaultyVFS, fail_log
 from tests.crash.ledger import Ledger
 from tests.crash.small import make_small
@@ -36,19 +36,10 @@ KINDS = {
     "EIO for good": (errno.EIO, True),
 }
 """What a call that fails says, and whether all calls after it fail too. The last two are for the campaign."""
-STATES = ("existing", "new", "behind", "missing")
 
 
 CLOSING = (apsw.IOError, apsw.FullError)
 """SQLite ignores what fails while it closes a file; APSW raises it all the same if the VFS is one in Python."""
-
-
-@dataclass(frozen=True, slots=True)
-class Beginning:
-    """What a run begins with: files, and what is known of them."""
-
-    folder: Path
-    told: Ledger
 
 
 @pytest.fixture(scope="module")
@@ -63,35 +54,6 @@ def vfs() -> Iterator[FaultyVFS]:
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts spill after a few rows, and segments are full after one run."""
     make_small(monkeypatch, segment_size=4096)
-
-
-@pytest.fixture
-def beginning(folder: Path, state: str) -> Beginning:
-    """A closed database of twenty rows; none; one whose log is ahead of it; one whose file is missing."""
-    folder, told = folder / "beginning", Ledger()
-    folder.mkdir()
-    path = folder / "life.db"
-    if state == "new":
-        return Beginning(folder, told)
-    ledger.create(path, RAW)
-    commit(path, told, 20)
-    before = path.read_bytes()
-    if state == "behind":
-        commit(path, told, 12)
-        path.write_bytes(before)
-    if state == "missing":
-        path.unlink()
-    return Beginning(folder, told)
-
-
-def commit(path: Path, told: Ledger, count: int) -> None:
-    """Add rows, in two transactions."""
-    db = veritydb.connect(path, key=RAW, isolation_level=None)
-    try:
-        run(db, told, lambda db, number: ledger.several(db, number, count - 1))
-        run(db, told, ledger.single)
-    finally:
-        db.close()
 
 
 def work(path: Path, vfs: str, told: Ledger) -> None:
@@ -118,20 +80,6 @@ def work(path: Path, vfs: str, told: Ledger) -> None:
         db.close()
 
 
-def run(db: veritydb.Connection, told: Ledger, step: Callable[[veritydb.Connection, int], None]) -> None:
-    """Try one transaction and note what is said about it."""
-    number = max(told.attempted, default=0) + 1
-    told.attempted.add(number)
-    try:
-        step(db, number)
-    except veritydb.OutcomeUnknown:
-        pass
-    except veritydb.Error:
-        told.refused.add(number)
-    else:
-        told.acknowledged.add(number)
-
-
 @contextlib.contextmanager
 def injected(layer: str, faults: Faults, vfs: FaultyVFS) -> Iterator[str]:
     """Let the calls of a layer go through ``faults``; gives the name of the VFS to open the database with."""
@@ -148,11 +96,12 @@ def injected(layer: str, faults: Faults, vfs: FaultyVFS) -> Iterator[str]:
             yield ""
 
 
-@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("state", beginnings.STATES)
 @pytest.mark.parametrize("layer", LAYERS)
 def test_whichever_call_fails_the_caller_is_told_the_truth(
-    folder: Path, vfs: FaultyVFS, beginning: Beginning, layer: str, campaign: bool
+    folder: Path, vfs: FaultyVFS, state: str, layer: str, campaign: bool
 ) -> None:
+    beginning = beginnings.make(folder, state)
     for kind in KINDS if campaign else list(KINDS)[:2]:
         for at in range(1, CALLS_MAX):
             if not fail(folder, vfs, beginning, layer, kind, at):
@@ -163,7 +112,7 @@ def test_whichever_call_fails_the_caller_is_told_the_truth(
 
 def fail(folder: Path, vfs: FaultyVFS, beginning: Beginning, layer: str, kind: str, at: int) -> bool:
     """Let call ``at`` fail and examine what is left; whether there was such a call."""
-    path = folder / "run" / "life.db"
+    path = folder / "run" / NAME
     shutil.copytree(beginning.folder, path.parent)
     told = copy.deepcopy(beginning.told)
     faults = Faults(at, *KINDS[kind])

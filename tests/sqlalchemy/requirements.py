@@ -1,8 +1,8 @@
 """What SQLAlchemy's pysqlite offers, for the suite that is installed with SQLAlchemy.
 
 That suite asks a requirements class what to try, and its default is careful. The class SQLAlchemy itself tests pysqlite
-with is in its sources only; the lists here are where, on SQLite, it differs from the default, and the campaign compares
-(:mod:`tests.sqlalchemy.suites`).
+with is in its sources only; the lists here are where, on SQLite, it differs from the default. The campaign uses that
+class itself (:mod:`tests.sqlalchemy.suites`).
 """
 
 from sqlalchemy.testing import exclusions
@@ -27,17 +27,17 @@ OFFERED = """
     supports_bitwise_shift supports_bitwise_xor table_ddl_if_exists temp_table_names temporary_views tuple_in
     tuple_in_w_empty unicode_ddl update_from view_column_reflection view_reflection views window_functions
     window_range window_range_numeric
-""".split()
+""".split()  # noqa: SIM905  a list would be as many lines
 
 NOT_OFFERED = """
     foreign_keys implicitly_named_constraints json_index_supplementary_unicode_element nested_aggregates
     numeric_received_as_decimal_untyped on_update_cascade on_update_or_deferrable_fks
     parens_in_union_contained_select_w_limit_offset parens_in_union_contained_select_wo_limit_offset
-""".split()
+""".split()  # noqa: SIM905  a list would be as many lines
 
 
 class Requirements(SuiteRequirements):
-    """What pysqlite offers on a file, save writing into a second, attached file, which would be past that file's log."""
+    """What pysqlite offers on a file, save writing into a second, attached one, which would be past that one's log."""
 
     def get_order_by_collation(self, config):
         return "NOCASE"

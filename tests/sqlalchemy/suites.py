@@ -18,10 +18,10 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import xml.etree.ElementTree as xml
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "hex:" + bytes(range(32)).hex()
@@ -112,7 +112,7 @@ def _run(folder: Path, tests: list[str], url: str, key: str) -> Result:
 
 def _results(report: Path) -> Result:
     result = Result()
-    for case in xml.parse(report).getroot().iter("testcase"):
+    for case in ElementTree.parse(report).getroot().iter("testcase"):
         name = f"{_ENGINE.sub('', case.get('classname', ''))}::{case.get('name')}"
         problems = [each for each in case if each.tag in ("failure", "error")]
         text = "\n".join(f"{each.get('message')}\n{each.text}" for each in problems)

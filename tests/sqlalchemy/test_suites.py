@@ -60,5 +60,5 @@ def test_all_of_sqlalchemys_tests_fail_no_more_than_with_pysqlite(campaign: bool
         text=True,
     )
     runs = json.loads(done.stdout)
-    assert {name: run["failed"] for name, run in runs.items()} == dict.fromkeys(runs, {})
+    assert not any(run["failed"] for run in runs.values())
     assert all(run["passed"] > 1500 for run in runs.values())

@@ -59,7 +59,7 @@ def test_a_url_says(url: str, database: str, options: dict[str, Any]) -> None:
         ("veritydb:///c.db?register=math:pi", "'register' should be module:function"),
         ("veritydb://:k@/c.db?key_env=K", "more than once: key_env, password"),
         ("veritydb:///c.db?key=k&key_file=f", "more than once: key, key_file"),
-        ("veritydb://clinic.db", "the third slash"),
+        ("veritydb://clinic.db", "at the third slash"),
         ("veritydb://localhost:5432/c.db", "names no host"),
     ],
 )

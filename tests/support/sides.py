@@ -158,7 +158,8 @@ class Plain:
     """Through APSW and nothing else; what :mod:`sqlite3` adds is done by hand where a test needs it."""
 
     def __init__(self, path: str, *, implicit: bool = False) -> None:
-        self.db = apsw.Connection(path)
+        # A statement that was kept is not prepared again, and may so meet a lock before it meets its own mistake.
+        self.db = apsw.Connection(path, statementcachesize=0)
         self.db.pragma("synchronous", "OFF")
         self._fresh = True
         self.implicit = implicit

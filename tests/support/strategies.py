@@ -1,8 +1,11 @@
-"""Random SQL: statements over one fixed schema that has a table for each way in which rows are kept."""
+"""Random SQL: statements over one fixed schema that has a table for each way in which rows are kept.
+
+All but rtree: a rollback leaves a read transaction of it behind, which the session extension on the twin then ends.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
 
@@ -31,7 +34,6 @@ SCHEMA: tuple[str, ...] = (
     " INSERT INTO log VALUES ('four', old.k); SELECT RAISE(IGNORE); END",
     "CREATE TRIGGER k8 AFTER UPDATE ON keyed WHEN new.n = 3 BEGIN SELECT RAISE(ROLLBACK, 'three'); END",
     "CREATE VIRTUAL TABLE words USING fts5(x)",
-    "CREATE VIRTUAL TABLE boxes USING rtree(id, low, high)",
     "CREATE TABLE blobs(id INTEGER PRIMARY KEY, b)",
     "CREATE TABLE shape(id INTEGER PRIMARY KEY, a)",
     "INSERT INTO parent VALUES (1, 'a'), (2, 'b'), (3, 3)",
@@ -54,6 +56,8 @@ _RARE = st.one_of(
     st.sampled_from((0.0, -0.0, 1.0, "1", b"1", "a\0b", "", b"", 2**63 - 1, -(2**63), float("inf"), "ü", "x" * 400)),
 )
 values = st.one_of(_FEW, _FEW, _FEW, _RARE)
+# After the largest rowid SQLite draws rowids at random, and two databases would not draw the same.
+_ids = st.sampled_from((1, 2, 3, 4, 5, 6, 7.0, "8", "a", b"1", 2.5, -1, None, None, None))
 _small = st.integers(1, 6)
 
 _TABLES = {
@@ -68,12 +72,15 @@ _TABLES = {
     "child": ("id", "p"),
     "late": ("id", "p"),
     "words": ("x",),
-    "boxes": ("id", "low", "high"),
     "shape": ("id", "a"),
 }
 _tables = st.sampled_from(tuple(_TABLES))
 _modes = st.sampled_from(("", "", "", " OR ABORT", " OR FAIL", " OR IGNORE", " OR REPLACE", " OR ROLLBACK"))
 _ordered = st.sampled_from(("", " WHERE rowid % 2", " WHERE rowid < 3", " WHERE rowid = 1"))
+
+
+def _value(column: str) -> st.SearchStrategy[Any]:
+    return _ids if column == "id" else values
 
 
 @st.composite
@@ -84,7 +91,7 @@ def inserts(draw: st.DrawFn) -> Step:
     count = draw(st.integers(1, 3))
     row = f"({', '.join('?' * len(columns))})"
     sql = f"INSERT{draw(_modes)} INTO {table}({', '.join(columns)}) VALUES {', '.join([row] * count)}"
-    return sql, tuple(draw(values) for _ in range(count * len(columns)))
+    return sql, tuple(draw(_value(column)) for column in columns * count)
 
 
 @st.composite
@@ -92,7 +99,7 @@ def many(draw: st.DrawFn) -> Step:
     """An ``executemany``, with the rows and the collisions that INSERT has."""
     table = draw(_tables)
     columns = _TABLES[table]
-    rows = draw(st.lists(st.tuples(*(values for _ in columns)), min_size=1, max_size=5))
+    rows = draw(st.lists(st.tuples(*map(_value, columns)), min_size=1, max_size=5))
     sql = f"INSERT{draw(_modes)} INTO {table}({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
     return Many(sql, tuple(rows))
 
@@ -104,11 +111,11 @@ def updates(draw: st.DrawFn) -> Step:
     column = draw(st.sampled_from(_TABLES[table]))
     where = "" if table == "composed" else draw(_ordered)
     kind = draw(st.integers(0, 5))
-    if kind == 0 and table not in ("composed", "words", "boxes"):
+    if kind == 0 and table not in ("composed", "words"):
         return f"UPDATE{draw(_modes)} {table} SET rowid = rowid + ?{where}", (draw(_small),)
     if kind == 1:
         return f"UPDATE{draw(_modes)} {table} SET {column} = {draw(st.sampled_from(_TABLES[table]))}{where}", ()
-    return f"UPDATE{draw(_modes)} {table} SET {column} = ?{where}", (draw(values),)
+    return f"UPDATE{draw(_modes)} {table} SET {column} = ?{where}", (draw(_value(column)),)
 
 
 @st.composite

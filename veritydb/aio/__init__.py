@@ -9,16 +9,16 @@
             async for row in cursor:
                 ...
 
-SQLite does not wait for a network, so there is nothing in it to await: each connection has a thread, and what is awaited
-is that thread. The map::
+SQLite waits for no network, so there is nothing in it to await: each connection has a thread, and what is awaited is
+that thread. The map::
 
     worker       the thread, and what happens when the one who waits for it is cancelled
     pending      what connect(), cursor() and execute() return: awaited, or entered with ``async with``
     connection, cursor
 
 APSW has an asynchronous mode too, which sends each of *its* calls to a thread. One statement of ours is some ten of
-those (planning, joining the log, the statement, the commit), and what lies between two of them must not be interleaved
-with another task's; so whole statements go to the thread here, and the synchronous code runs there as it always does.
+those (planning, joining the log, the statement, the commit), and no other task's may come between them. So whole
+statements go to the thread here, and the synchronous code runs there as it always does.
 """
 
 from __future__ import annotations

@@ -300,7 +300,8 @@ def connect(database: str | bytes | os.PathLike[str], *, iter_chunk_size: int = 
     """
     # One call runs at a time, whichever thread it comes from: attributes are read and set without a trip to the thread.
     options["check_same_thread"] = False
-    path = database if isinstance(database, str | bytes | os.PathLike) else str(database)
+    known = isinstance(database, str | bytes | os.PathLike)  # pyright: ignore[reportUnnecessaryIsInstance]
+    path = database if known else str(database)  # As aiosqlite does, for whatever else can say where it is.
     return Connection(lambda: veritydb.connect(path, **options), iter_chunk_size)
 
 

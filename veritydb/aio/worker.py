@@ -1,8 +1,8 @@
 """One thread that carries out calls in the order they come, and the tasks that wait for it.
 
-A connection has one. When a task that waits is cancelled, its call is withdrawn if it has not begun. If it has, the task
-goes on waiting until the call is over, and only then is it cancelled: so whoever catches the cancellation finds the
-connection idle, and nothing happens behind its back. To make that wait short, a call may offer to be interrupted.
+A connection has one. When a task that waits is cancelled, its call is withdrawn if it has not begun. If it has, the
+task goes on waiting until the call is over, and only then is it cancelled: so whoever catches the cancellation finds
+the connection idle, and nothing happens behind its back. To make that wait short, a call may offer to be interrupted.
 """
 
 from __future__ import annotations

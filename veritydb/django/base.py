@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+from functools import partial
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -87,17 +88,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """Open a connection and give it Django's functions."""
         extra: Register = conn_params.get("register")
-        made: list[Any] = []
-
-        def register_once(registrar: Any) -> None:
-            # For replay: at open, when the file is behind its log, and at any later write for the same reason. By then
-            # the connection has them, and SQLite lets no function be replaced while a query is being read.
-            if not made:
-                _register(registrar, extra)
-
-        connection: Any = Database.connect(**{**conn_params, "register": register_once})
-        _register(connection, extra)
-        made.append(connection)
+        connection: Any = Database.connect(**{**conn_params, "register": partial(_register, extra=extra)})
         connection.execute("PRAGMA foreign_keys = ON")
         for command in self.init_commands:
             if command := command.strip():
@@ -115,7 +106,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return not getattr(self.connection, "broken", False)
 
 
-def _register(connection: Any, extra: Register) -> None:
+def _register(connection: Any, *, extra: Register) -> None:
     register(connection)
     function = load(extra)
     if function is not None:

@@ -1,8 +1,8 @@
 """PEP 249 over :mod:`veritydb.aio`, as SQLAlchemy's asyncio extension wants it.
 
-That extension runs SQLAlchemy's synchronous code in a greenlet; where such code waits for the database, the adapter hands
-an awaitable to the event loop and the greenlet sleeps. What an adapter has to offer is what SQLAlchemy's own one for
-aiosqlite offers. A statement costs one trip to the connection's thread, its rows and the cursor's closing included.
+That extension runs SQLAlchemy's synchronous code in a greenlet; where such code waits for the database, the adapter
+hands an awaitable to the event loop and the greenlet sleeps. An adapter offers what SQLAlchemy's own one for aiosqlite
+does. A statement costs one trip to the connection's thread, its rows and the cursor's closing included.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import pool
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+from sqlalchemy.util import immutabledict
 
 import veritydb
 from veritydb.refusals import reserved
@@ -27,11 +28,11 @@ if TYPE_CHECKING:
 
 
 class VerityDialect(SQLiteDialect_pysqlite):
-    """``veritydb://`` and ``sqlite+veritydb://``. Its name stays ``sqlite``, or SQLAlchemy's own constructs fall away."""
+    """``veritydb://`` and ``sqlite+veritydb://``. Its name stays ``sqlite``, or SQLAlchemy's constructs fall away."""
 
     driver = "veritydb"
     supports_statement_cache = True
-    connection_characteristics = SQLiteDialect_pysqlite.connection_characteristics.union(STAMPS)
+    connection_characteristics = immutabledict({**SQLiteDialect_pysqlite.connection_characteristics, **STAMPS})
 
     @classmethod
     def import_dbapi(cls) -> DBAPIModule:
@@ -61,20 +62,25 @@ class VerityDialect(SQLiteDialect_pysqlite):
         """Hide a key that the URL has in its query string."""
         engine.url = masked(engine.url)
 
-    def on_connect(self) -> Callable[[DBAPIConnection], None] | None:
+    def on_connect(self) -> Callable[[DBAPIConnection], None]:
         """Return what gives each connection the functions that SQLAlchemy adds to SQLite."""
         return register
 
-    def get_table_names(self, connection: Connection, schema: str | None = None, **options: Any) -> list[str]:
+    def get_table_names(
+        self, connection: Any, schema: Any = None, sqlite_include_internal: Any = False, **kw: Any
+    ) -> list[str]:
         """Return the tables of the program; without the one in which the file says where in its log it is."""
-        return [name for name in super().get_table_names(connection, schema, **options) if not reserved(name)]
+        theirs: Any = super()
+        names: list[str] = theirs.get_table_names(connection, schema, sqlite_include_internal, **kw)
+        return [name for name in names if not reserved(name)]
 
     def do_savepoint(self, connection: Connection, name: str) -> None:
         """Begin the transaction first: a savepoint outside of one *is* a transaction, and its release the commit."""
         driver = cast("Any", connection.connection.dbapi_connection)
         if not driver.in_transaction and driver.isolation_level is not None:
             driver.execute("BEGIN").close()
-        super().do_savepoint(connection, name)
+        theirs: Any = super()
+        theirs.do_savepoint(connection, name)
 
     def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
         """Whether a connection that raised ``e`` is of no use any more."""

@@ -1,8 +1,8 @@
 """The SQL functions that SQLAlchemy adds to every SQLite connection.
 
 They are a module of their own because a schema may use them, in a CHECK or in an index. Replaying such a schema needs
-them: ``veritydb replay --register veritydb.sqlalchemy:register``. The dialect hands :func:`register` to each connection,
-so that recovery has them, too.
+them: ``veritydb replay … --register veritydb.sqlalchemy:register``. The dialect gives :func:`register` to every
+connection, so that recovery has them, too.
 """
 
 from __future__ import annotations

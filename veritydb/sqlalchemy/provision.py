@@ -6,10 +6,13 @@ Loaded by :mod:`sqlalchemy.testing` alone, by this name. SQLAlchemy's module reg
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy.dialects.sqlite import provision as sqlite
 from sqlalchemy.testing import provision
 
-provision.temp_table_keyword_args.for_db("veritydb")(provision.temp_table_keyword_args.fns["sqlite"])
-provision.upsert.for_db("veritydb")(provision.upsert.fns["sqlite"])
+_provision: Any = provision  # It has no types.
+for _routine in (_provision.temp_table_keyword_args, _provision.upsert, _provision.profile_platform_tokens):
+    _routine.for_db("veritydb")(_routine.fns["sqlite"])
 
 __all__ = ["sqlite"]

@@ -1,4 +1,4 @@
-"""What a VerityDB URL may say, turned into arguments of :func:`veritydb.connect`. Pure; driven by the dialect.
+"""What a VerityDB URL may say, turned into arguments of :func:`veritydb.connect`; driven by the dialect.
 
 ::
 
@@ -7,9 +7,9 @@
     veritydb://                              in memory
     veritydb://dr.lee:secret@/clinic.db      the user name is the actor, the password the key
 
-A URL is printed, logged and kept in configuration files, and SQLAlchemy masks nothing in it but the password. So a key
-had better come from ``key_file``, ``key_env`` or ``connect_args``; a ``key`` in the query string is moved to where it is
-masked (:func:`masked`).
+A URL is printed, logged and kept in configuration files, and SQLAlchemy masks nothing in it but the password. So a
+key had better come from ``key_file``, ``key_env`` or ``connect_args``; a ``key`` in the query string is moved to where
+it is masked (:func:`masked`).
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ _OF_SQLITE = frozenset({"cache", "immutable", "mode", "modeof", "nolock", "psow"
 
 
 def connect_arguments(url: URL) -> tuple[str, dict[str, Any]]:
-    """Return the database and the keyword arguments that ``url`` stands for. Raises ArgumentError, naming the option."""
+    """Return the database and the keyword arguments that ``url`` stands for; an ArgumentError names the option."""
     if url.host or url.port:
         raise ArgumentError(
-            f"{url}: a VerityDB URL names no host; a path begins with the third slash, an absolute one with the fourth: "
+            f"{url}: a VerityDB URL names no host; a path begins at the third slash, an absolute one at the fourth: "
             "veritydb:///clinic.db, veritydb:////var/lib/clinic.db"
         )
     options: dict[str, Any] = {}
