@@ -264,6 +264,10 @@ class Capture:
 
     def settle(self) -> None:
         """Log the late rows now; before a schema statement, for it may change what can be read."""
+        if self._schema_stale:
+            self._read_schema()
+        # A schema statement makes SQLite connect virtual tables anew, and what is new joins behind our tails.
+        self._heard_of.clear()
         self._quiet.internal += 1
         try:
             self._late.settle()
@@ -285,6 +289,7 @@ class Capture:
     def schema_changed(self) -> None:
         """Read the schema, which has changed inside this transaction."""
         self._schema_changed = True
+        self._heard_of.clear()
         self._read_schema()
 
     def refresh_statistics(self) -> None:
@@ -450,7 +455,9 @@ class Capture:
         try:
             self.buffer.truncate(self._marks.get(level, (0, -1)))
             self._depth = level + 1
-            self._schema_stale = self._schema_changed
+            if self._schema_changed:
+                self._schema_stale = True
+                self._heard_of.clear()
         except BaseException as error:
             self._poison(error)
             raise

@@ -24,6 +24,7 @@ from typing import Protocol, TypeAlias
 
 import apsw
 
+from veritydb.errors import CaptureError
 from veritydb.events import BlobWrite, Clear, Image, Op, Rows, Schema
 from veritydb.hooks.buffer import ChangeBuffer, Mark, Run
 from veritydb.hooks.catalog import Catalog
@@ -103,8 +104,15 @@ class Late:
         if self.touched:
             here = buffer.mark()
             covered = self.touched
+            tables = self._host.catalog.tables
             for name, (table, rowids) in list(covered.items()):
-                covered[name] = (table, self._settle_table(table, rowids))
+                known = tables.get(name)
+                if known is None:
+                    del covered[name]  # Its making was rolled back, and the rows went with it.
+                    continue
+                if known.without_rowid is not table.without_rowid:
+                    rowids = None  # Another table has the name now.
+                covered[name] = (known, self._settle_table(known, rowids))
             self.settled.append((here, self._start, covered))
             self.touched = {}
         else:
@@ -122,6 +130,11 @@ class Late:
         now = StoredTable(host.db, table, host.catalog.text_encoding)
         then = None
         try:
+            if not now.has_rowid and not table.without_rowid:
+                raise CaptureError(
+                    f"table {table.name} has columns named rowid, oid and _rowid_, so the row ids of its rows cannot "
+                    "be read, and the changed rows cannot be logged without them; rename one of the columns"
+                )
             if not fixed:
                 then = self._table_then(table)
             if then is None or not self._log_differences(table, rowids, now, then):
@@ -209,7 +222,11 @@ class Late:
         table = host.catalog.find(name)
         now = StoredTable(host.db, table, host.catalog.text_encoding)
         try:
-            self._log_rows(table, Op.INSERT, now.scan())
+            rows = now.scan()
+            if not now.has_rowid and not table.without_rowid:
+                # Made from a query: its rows have been numbered from 1, whatever its columns are called.
+                rows = enumerate((image for _, image in rows), 1)
+            self._log_rows(table, Op.INSERT, rows)
         finally:
             now.close()
 

@@ -64,6 +64,12 @@ def test_info_says_what_a_database_is(clinic: Path) -> None:
     assert facts["torn"] is None
 
 
+def test_info_says_when_the_file_is_ahead_of_its_log(clinic: Path) -> None:
+    """That is no number of transactions to be applied."""
+    flip(Path(f"{clinic}-log"), back=8)
+    assert "5, 1 more than the log: the log was damaged, cut or replaced" in command("info", clinic, key=KEY).out
+
+
 def test_info_needs_no_key_for_what_the_log_says_in_clear(clinic: Path) -> None:
     """Stream, transactions and head are known without the key; what the file says is not."""
     with_key, without = command("info", clinic, "--json", key=KEY).json, command("info", clinic, "--json").json

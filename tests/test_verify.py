@@ -104,13 +104,15 @@ def test_the_file_knows_that_the_last_record_was_acknowledged(path: Path) -> Non
     segment = Path(f"{path}-log") / "00000000.seg"
     original = segment.read_bytes()
     last = original.rindex(b"VRec")
-    for changed in (
-        original[:last].ljust(len(original), b"\0"),
-        original[: last + 400] + b"\xff" + original[last + 401 :],
+    for changed, damaged in (
+        (original[:last].ljust(len(original), b"\0"), False),
+        (original[: last + 400] + b"\xff" + original[last + 401 :], True),
     ):
         segment.write_bytes(changed)
         found = verify(path, key=KEY)
         assert not found.ok, found
+        assert (found.chain.damage is not None) == damaged
+        assert found.chain.torn is None, "no unfinished record: what it says is in the file"
         assert segment.read_bytes() == changed
 
 

@@ -130,7 +130,7 @@ class Session:
 
         try:
             stream = opened()
-            if stream.fresh and stream.path and stream.log.head.next_offset and not stream.read_only:
+            if stream.fresh and stream.path and not stream.read_only and _has_records(stream, timeout):
                 restore(stream, key=key, register=function, timeout=timeout)
                 stream = opened()
         except apsw.Error as error:
@@ -647,6 +647,18 @@ class Session:
             reader.set_busy_timeout(int(self.transactions.timeout * 1000))
             self._readers.append(reader)
         return self._readers[0]
+
+
+def _has_records(stream: Stream, timeout: float) -> bool:
+    """Whether the log of an empty file holds transactions. Somebody may be making the file from it just now."""
+    try:
+        stream.log.acquire(timeout)
+        stream.log.release()
+    except BaseException:
+        stream.db.close(True)
+        stream.log.close()
+        raise
+    return stream.log.head.next_offset > 0
 
 
 _WRITE = Plan("")

@@ -8,6 +8,7 @@ combinations that are refused. Nothing is written before that is clear. Driven b
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import secrets
 import shutil
@@ -90,7 +91,9 @@ def open_stream(
         if not path:
             return _in_memory(db, secret)
         read_only = read_only or db.readonly("main")
-        return _on_disk(db, path, secret, on_missing=on_missing, read_only=read_only, timeout=timeout)
+        alone = on_missing == "new" and not read_only and _size(path) == 0
+        with _one_at_a_time(log_folder(path).parent) if alone else contextlib.nullcontext():
+            return _on_disk(db, path, secret, on_missing=on_missing, read_only=read_only, timeout=timeout)
     except BaseException:
         db.close(True)
         raise
@@ -192,6 +195,14 @@ def _replace_log(folder: Path, path: str, secret: keys.Secret | None, timeout: f
             old.release()
     finally:
         old.close()
+
+
+@contextlib.contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Keep others that find the same file missing waiting: for a moment there is no log, and then another one."""
+    with _opened(folder) as descriptor:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
 
 
 def set_aside(folder: Path) -> Path:

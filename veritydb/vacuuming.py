@@ -38,7 +38,9 @@ def run(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> Non
     if schema in others and not into and session.planner.may_not_write(schema):
         raise StatementRefused(f"{attached(schema)}; nothing was changed")
     outside = not session.db.in_transaction
-    if outside and not into and schema == "main":
+    # While a query is read SQLite refuses; it must not find rows moved under it before that.
+    unread = session.db.txn_state("main") == apsw.SQLITE_TXN_NONE
+    if outside and unread and not into and schema == "main":
         _renumber(session)
     session.planner.internal += 1
     session.capture.enabled = False

@@ -26,7 +26,7 @@ from veritydb.replay.compare import differences
 from veritydb.replay.rebuilding import rebuild
 from veritydb.replay.registering import prepare
 from veritydb.sealing import Opener
-from veritydb.streams import keyring_of, log_folder, open_log
+from veritydb.streams import keyring_of, log_folder
 from veritydb.translation import translated
 from veritydb.workshop import Progress, asked_once, file_key_of, folder_beside, open_to_read, silent
 
@@ -127,7 +127,7 @@ def verify(
     try:
         _verify_file(result, result.file, keyring, key, register, progress)
     except LogDamaged as error:
-        result.chain.damage = result.chain.damage or error
+        result.chain.damage, result.chain.torn = result.chain.damage or error, None
     except (LogMismatch, ReplayMismatch) as error:
         result.problems.append(str(error))
     except apsw.CorruptError as error:
@@ -204,8 +204,8 @@ def _verify_file(
         _check_integrity(db, result, progress)
         if chain.damage is not None:
             return
-        log, _ = open_log(chain.folder, key, database=str(path))
-        with contextlib.closing(log):
+        # What the file holds was acknowledged, so a last record that holds it and does not verify is no unfinished one.
+        with contextlib.closing(Log.open(chain.folder, read_only=True, floor=index.next_offset)) as log:
             Recovery(str(path), Opener(keyring), register=None).check(log, index)
             file.pending = log.head.next_offset - index.next_offset
         result.problems.extend(_compare(db, path, chain.folder, index, key, register, file_key, progress))

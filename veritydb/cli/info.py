@@ -42,7 +42,7 @@ def info(database: Database, key_file: KeyFile = None, json: Json = False) -> No
             "stream": facts["stream"],
             "transactions": f"{facts['transactions']:,}",
             "in the file": None if facts["applied"] is None
-            else f"{facts['applied']:,}" + (f", {pending:,} to be applied at the next open" if pending else ""),
+            else f"{facts['applied']:,}" + _pending_text(pending),
             "last": facts["last_time"],
             "generation": facts["generation"],
             "log": f"{facts['log']} ({size_text(facts['log_bytes'])} in {count_text(facts['segments'], 'segment')})",
@@ -50,6 +50,12 @@ def info(database: Database, key_file: KeyFile = None, json: Json = False) -> No
             "unfinished record": facts["torn"],
         }
     )  # fmt: skip
+
+
+def _pending_text(pending: int) -> str:
+    if pending < 0:
+        return f", {-pending:,} more than the log: the log was damaged, cut or replaced"
+    return f", {pending:,} to be applied at the next open" if pending else ""
 
 
 def _facts(database: Path, key: str | None) -> dict[str, Any]:

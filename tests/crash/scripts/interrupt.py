@@ -30,6 +30,7 @@ make_small()
 path, name = Path(sys.argv[1]), sys.argv[2]
 os.environ["CRASH_BY"] = name
 signal.signal(getattr(signal, f"SIG{name}"), interrupt)
+child.arm(f"sync:{1 << 60}")  # The marks have to be there before a connection takes hold of what they wrap.
 db = veritydb.connect(f"file:{path}?vfs={child.CIPHER_VFS}", uri=True, key=RAW, isolation_level=None)
 db.execute("PRAGMA wal_autocheckpoint = 20").fetchall()
 commits = {"single": ledger.single, "several": ledger.several, "large": lambda db, n: ledger.several(db, n, 20)}

@@ -207,3 +207,28 @@ CREATE VIRTUAL TABLE temp.tv USING fts5(a)
 INSERT INTO tv VALUES ('temp')
 SELECT * FROM tv('temp')
 DROP TABLE v
+
+### $kind: an index written by another statement after the schema has changed
+for kind in fts3 | fts4 | fts5
+CREATE VIRTUAL TABLE f USING $kind(x)
+CREATE TABLE t(a)
+CREATE TABLE k(id INTEGER PRIMARY KEY, a UNIQUE)
+INSERT INTO k(a) VALUES (0), (9)
+---
+INSERT INTO k(a) VALUES (1), (2)
+UPDATE f SET x = 1 WHERE rowid = 1
+ALTER TABLE t ADD COLUMN b
+INSERT INTO f VALUES ('p'), ('q')
+INSERT INTO k(a) VALUES (3), (4)
+ALTER TABLE t ADD COLUMN b
+INSERT INTO f VALUES ('r')
+INSERT INTO k(a) VALUES (5), (9)
+SAVEPOINT s
+CREATE INDEX i ON t(a)
+INSERT INTO f VALUES ('t')
+ROLLBACK TO s
+INSERT INTO f VALUES ('u')
+INSERT INTO k(a) VALUES (6), (9)
+INSERT INTO k(a) VALUES (7), (8)
+RELEASE s
+SELECT rowid FROM f WHERE f MATCH 'p OR q OR r OR t OR u'

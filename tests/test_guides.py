@@ -1,0 +1,243 @@
+"""Every guide is tried as a new user would: each block of it, from the top, in a fresh folder.
+
+A block of Python is a program, run by itself, unless it opens with a comment that is a file's name: then it is that
+file. What it prints is compared with its comments ``# prints …``. In a block of the console, lines that begin with
+``$`` are commands; what stands under a command is what it writes, ``…`` for anything, and ``[exit code 4]`` how it ends.
+
+``veritydb`` runs in this process, because there are many such commands and a process takes a third of a second;
+everything else runs as it is, in a shell. A guide that needs something beforehand, or says "your key here", has a
+:class:`Setting`.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import contextlib
+import inspect
+import io
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+import veritydb
+from tests.support.cli import ROOT, command, environment
+
+KEY = "correct horse"
+
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_FILE = re.compile(r"# ([\w.]+\.py)\n")
+_EXIT = re.compile(r"\[exit code (\d+)\]")
+
+PATIENTS = """
+import sqlite3
+db = sqlite3.connect("clinic.db")
+db.executescript("CREATE TABLE patients (id INTEGER PRIMARY KEY, name TEXT); INSERT INTO patients VALUES (1, 'Jane')")
+db.close()
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What a document takes for granted."""
+
+    before: str = ""
+    """A program that is run first."""
+    preludes: dict[int, str] = field(default_factory=dict[int, str])
+    """What stands, unwritten, at the top of the n-th block of Python."""
+    placeholders: dict[str, str] = field(default_factory=dict[str, str])
+    """What a reader fills in."""
+    continues: bool = False
+    """Each block of Python goes on where the last one ended."""
+    files: tuple[str, ...] = ()
+    """Files of the tree that are there."""
+
+
+SETTINGS: dict[str, Setting] = {
+    "README.md": Setting(),
+    "docs/concepts/log-first.md": Setting(),
+    "docs/concepts/the-chain.md": Setting(),
+    "docs/concepts/the-projection.md": Setting(),
+    "docs/guides/from-sqlite3.md": Setting(),
+    "docs/guides/from-sqlcipher3.md": Setting(),
+    "docs/guides/adopt.md": Setting(
+        before=PATIENTS
+        + """
+import shutil
+shutil.copy("clinic.db", "other.db")
+with open("new.key", "w", opener=lambda path, flags: __import__("os").open(path, flags, 0o600)) as file:
+    file.write("hex:" + "5e" * 32)
+""",
+        placeholders={'adopt("clinic.db",': 'adopt("other.db",'},
+    ),
+    "examples/plain_script/README.md": Setting(files=("examples/plain_script/clinic.py",)),
+}
+
+
+# The documents
+
+
+def blocks(document: str) -> list[tuple[str, str]]:
+    """Return language and text of each block."""
+    return [(found[1], found[2]) for found in _BLOCK.finditer((ROOT / document).read_text(encoding="utf-8"))]
+
+
+def test_every_guide_is_tried() -> None:
+    """A new one has to be added above, or to the tests of its framework."""
+    there = {str(path.relative_to(ROOT)) for name in ("guides", "concepts") for path in (ROOT / "docs" / name).glob("*")}
+    assert there <= set(SETTINGS)
+
+
+def test_a_block_is_a_program_or_a_console() -> None:
+    """Other languages would not be tried, and a block without one is a drawing."""
+    for document in SETTINGS:
+        for language, text in blocks(document):
+            assert language in ("python", "console", ""), document
+            assert "$ " not in text or language == "console", document
+
+
+@pytest.mark.parametrize("document", SETTINGS)
+def test_what_the_document_says_happens(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From its first block to its last."""
+    setting = SETTINGS[document]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("veritydb.cli.asking.can_ask", lambda: True)
+    monkeypatch.setattr("getpass.getpass", lambda *_, **__: KEY)
+    for file in setting.files:
+        shutil.copy(ROOT / file, tmp_path)
+    exec(compile(setting.before, "<before>", "exec"), {"__name__": "__main__"})
+    reader = Reader(document, setting)
+    with mock.patch.dict(os.environ):
+        for language, text in blocks(document):
+            for placeholder, value in setting.placeholders.items():
+                text = text.replace(placeholder, value)
+            if language == "python":
+                reader.program(text)
+            elif language == "console":
+                reader.console(text)
+
+
+# The reader
+
+
+class Reader:
+    """Who does what a document says."""
+
+    def __init__(self, document: str, setting: Setting) -> None:
+        self._document = document
+        self._setting = setting
+        self._programs = 0
+        self._names: dict[str, Any] = {}
+
+    def program(self, text: str) -> None:
+        """Save a program, or run it and compare what it prints."""
+        if named := _FILE.match(text):
+            Path(named[1]).write_text(text, encoding="utf-8")
+            return
+        self._programs += 1
+        if not self._setting.continues:
+            self._names = {}
+        self._names["__name__"] = "__main__"
+        code = compile(
+            self._setting.preludes.get(self._programs, "") + "\n" + text,
+            f"{self._document}, program {self._programs}",
+            "exec",
+            flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,
+        )
+        printed = io.StringIO()
+        try:
+            with contextlib.redirect_stdout(printed):
+                if code.co_flags & inspect.CO_COROUTINE:
+                    asyncio.run(eval(code, self._names))
+                else:
+                    exec(code, self._names)
+        finally:
+            if not self._setting.continues:
+                self.end()
+        expected = re.findall(r"# prints (.*)$", text, re.MULTILINE)
+        assert printed.getvalue().splitlines()[: len(expected)] == expected, text
+
+    def end(self) -> None:
+        """Close what a program leaves open, as its end would."""
+        for value in self._names.values():
+            if isinstance(value, veritydb.Connection):
+                value.close()
+
+    def console(self, text: str) -> None:
+        """Type each command, and compare what comes with what stands under it."""
+        for line, expected in _typed(text):
+            code, out = self._type(line)
+            wanted = 0
+            if expected and (said := _EXIT.fullmatch(expected[-1])):
+                wanted = int(said[1])
+                expected.pop()
+            assert code == wanted, f"{self._document}: {line}\n{out}"
+            if expected:
+                assert _fits("\n".join(expected), out.rstrip()), f"{self._document}: {line}\n{out}"
+
+    def _type(self, line: str) -> tuple[int, str]:
+        words = shlex.split(line, comments=True)
+        if words[0] == "pip":
+            return _installs(words[1:])
+        if words[0] == "make":
+            return int(words[1] not in _targets()), ""
+        if words[0] == "export":
+            os.environ.update(word.split("=", 1) for word in words[1:])
+            return 0, ""
+        if words[0] == "veritydb" and not {"|", ">", "&&"} & set(words) and "$(" not in line:
+            ran = command(*words[1:])
+            return ran.code, ran.out + ran.err
+        return _shell(line)
+
+
+def _typed(text: str) -> Iterator[tuple[str, list[str]]]:
+    for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
+        line, *expected = part.rstrip("\n").split("\n")
+        yield line, expected
+
+
+def _fits(expected: str, written: str) -> bool:
+    pattern = ".*".join(re.escape(each) for each in expected.split("…"))
+    # Spaces that end a line cannot be seen in a document.
+    return re.fullmatch(pattern, re.sub(r" +$", "", written, flags=re.MULTILINE), re.DOTALL) is not None
+
+
+def _shell(line: str) -> tuple[int, str]:
+    run = f'"{sys.executable}" -m'
+    functions = f'python() {{ "{sys.executable}" "$@"; }}\nveritydb() {{ {run} veritydb.cli "$@"; }}\n'
+    variables = {name: value for name, value in os.environ.items() if name.startswith(("VERITYDB_", "CLINIC_"))}
+    done = subprocess.run(
+        ["bash", "-c", functions + line],
+        env=environment(**variables),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def _installs(words: list[str]) -> tuple[int, str]:
+    """Whether what is to be installed is ours, with extras that exist."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert words[0] == "install"
+    found = re.fullmatch(r"veritydb(?:\[([\w,]+)\])?", words[1])
+    assert found is not None, words
+    extras = set((found[1] or "").split(",")) - {""}
+    return int(not extras <= set(project["optional-dependencies"])), ""
+
+
+def _targets() -> set[str]:
+    return set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
