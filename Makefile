@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 WORKERS ?= 2
 
-.PHONY: help venv demo test check bench conformance-sqlalchemy campaign lock clean conformance-django
+.PHONY: help venv demo test check bench conformance conformance-sqlalchemy campaign lock clean conformance-django
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## */\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -36,6 +36,9 @@ check: venv  ## lint, types, layers
 
 bench: venv  ## the measured floors, interleaved, medians
 	$(BIN)/python -m benchmarks
+
+conformance: venv  ## CPython's own tests of sqlite3, on VerityDB
+	$(BIN)/python -m tests.conformance.cpython
 
 conformance-django: venv  ## Django's own test suite, on VerityDB and on its SQLite backend (SLICE=1: a minute of it)
 	$(BIN)/python -m tests.django.conformance --jobs $(WORKERS) $(if $(SLICE),--slice)

@@ -166,6 +166,11 @@ class Capture:
         return self.buffer.any()
 
     @property
+    def may_have_captured(self) -> bool:
+        """Whether there is anything to log, as far as that is known before ``on_sync``."""
+        return self.captured or bool(self._late.touched or self._heard_of) or self.catalog.has_sequence
+
+    @property
     def virtual_joined(self) -> bool:
         """Whether another virtual table is known to be in the transaction, so that :meth:`drain` is due."""
         return bool(self._heard_of)

@@ -373,3 +373,37 @@ def test_what_is_registered_is_there_for_redo_and_for_the_program(tmp_path: Path
         veritydb.connect(path)
     with pytest.raises(veritydb.ConfigurationError, match="cannot be imported"):
         veritydb.connect(path, register="no.such:thing")
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        ("CREATE INDEX i ON t(a)", "DROP INDEX IF EXISTS i"),
+        ("CREATE TABLE u(a)", "DROP TABLE IF EXISTS u"),
+        ("CREATE VIEW v AS SELECT 1", "DROP VIEW IF EXISTS v"),
+        ("DROP TABLE gone", "CREATE TABLE IF NOT EXISTS gone(b)"),
+        ("DROP INDEX g", "CREATE INDEX IF NOT EXISTS g ON t(a, b)"),
+        ("CREATE TRIGGER r AFTER INSERT ON t BEGIN DELETE FROM gone; END", "INSERT INTO t VALUES (2, 2)"),
+        ("ALTER TABLE t RENAME TO s", "CREATE TABLE IF NOT EXISTS t(z)"),
+        ("CREATE INDEX i ON t(a)", "EXPLAIN DROP INDEX IF EXISTS i"),
+    ],
+)
+@pytest.mark.parametrize("known", [True, False], ids=["run before", "new"])
+def test_what_another_connection_did_to_the_schema_is_seen_in_time(
+    first: str, then: str, known: bool, life: Life, path: Path
+) -> None:
+    """A statement that had nothing to do when it was planned, and has now, is logged like any other."""
+    one, two = life.connect(isolation_level=None), life.connect(isolation_level=None)
+    for sql in (
+        "CREATE TABLE t(a, b)",
+        "CREATE TABLE gone(a)",
+        "CREATE INDEX g ON t(b)",
+        "INSERT INTO gone VALUES (1)",
+    ):
+        one.execute(sql)
+    two.execute("SELECT * FROM t").fetchall()
+    if known:
+        two.execute(then)
+    one.execute(first)
+    two.execute(then)
+    one.execute("SELECT * FROM sqlite_schema").fetchall()

@@ -63,6 +63,7 @@ class Plan:
         "creates",
         "description",
         "drops",
+        "explains",
         "is_dml",
         "kind",
         "reads",
@@ -82,6 +83,8 @@ class Plan:
         self.kind = Kind.READ
         self.reads = True
         """The fast path will do: nothing is written at all."""
+        self.explains = False
+        """An EXPLAIN: it changes nothing, whatever is heard of it."""
         self.is_dml = False
         """The text begins with INSERT, UPDATE, DELETE or REPLACE: what sqlite3 opens transactions for."""
         self.description: tuple[tuple[Any, ...], ...] | None = None
@@ -221,7 +224,9 @@ class Planner:
         if columns:
             plan.description = tuple((name, None, None, None, None, None, None) for name, _ in columns)
             plan.returns_rows = True
-        if not explain:
+        if explain:
+            plan.explains = True
+        else:
             self._classify(plan, heard, readonly)
         plan.reads = plan.kind is Kind.READ and not plan.is_dml and not plan.temp
         return plan

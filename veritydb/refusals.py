@@ -43,7 +43,7 @@ _KEYS = frozenset(
 _OF_A_FILE = SETTINGS | {"journal_mode", "encoding", "page_size", "schema_version", "incremental_vacuum"}
 """Pragmas that write into the database they name."""
 
-_ON = frozenset({"1", "on", "yes", "true", "reset"})
+_OFF = frozenset({"0", "off", "no", "false"})
 
 
 def of_pragma(name: str, value: str | None, schema: str | None, *, encrypted: bool, in_memory: bool) -> str | None:
@@ -53,7 +53,7 @@ def of_pragma(name: str, value: str | None, schema: str | None, *, encrypted: bo
     if schema not in (None, "main", "temp") and name in _OF_A_FILE:
         return attached(schema)
     text = value.strip("'\"").lower()
-    if name == "writable_schema" and (text in _ON or (text.lstrip("+-").isdigit() and int(text) != 0)):
+    if name == "writable_schema" and text not in _OFF:  # SQLite also takes '1x' for yes.
         return "PRAGMA writable_schema changes the schema behind SQLite's back; use CREATE, ALTER and DROP"
     if name == "schema_version":
         return "PRAGMA schema_version is SQLite's own counter, and a wrong one corrupts databases; leave it to SQLite"

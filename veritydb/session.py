@@ -246,7 +246,9 @@ class Session:
             try:
                 cursor.execute(plan.sql, bindings)
             except Exception as error:
-                self.failed(error)
+                if not plan.explains or not self.overtaken():
+                    self.failed(error)
+                self._explain_anew(cursor, plan, bindings)
             return plan, None, -1
         outside = not self.db.in_transaction
         self.offset_before = offset = self.transactions.last_offset
@@ -509,9 +511,11 @@ class Session:
         if not self.db.in_transaction:
             transactions.settle()
         elif bare:
-            if isinstance(error, apsw.ConstraintError) and error.extendedresult != apsw.SQLITE_CONSTRAINT_DATATYPE:
-                # A bare OR FAIL keeps, and commits, its earlier rows. ABORT has undone them; then this commits nothing.
-                # A wrong type in a STRICT table is no constraint to a conflict clause: nothing of the statement stays.
+            capture = self.capture
+            kept = isinstance(error, apsw.ConstraintError) and _extended(error) != apsw.SQLITE_CONSTRAINT_DATATYPE
+            if kept and capture.may_have_captured:
+                # A bare OR FAIL keeps, and commits, its earlier rows; ABORT has undone them. A wrong type in a STRICT
+                # table is no constraint to a conflict clause: nothing of the statement stays.
                 try:
                     transactions.finish()
                 except BaseException:
@@ -529,6 +533,10 @@ class Session:
             raise StatementRefused(f"{refusal}; nothing was changed") from error
         if isinstance(error, apsw.BindingsError):
             raise ProgrammingError(_bindings_message(str(error))) from error
+        if isinstance(error, apsw.ConstraintError) and error.extendedresult == apsw.SQLITE_CONSTRAINT_COMMITHOOK:
+            poison = self.capture.poison  # A statement that has ended its transaction by itself, and was not let.
+            if isinstance(poison, errors.CaptureError):
+                raise poison from error
         if isinstance(error, apsw.Error):
             raise translated(error) from error
         try:
@@ -551,6 +559,16 @@ class Session:
             capture.wrote_virtual(name)
         if capture.tail_due:
             self.transactions.join_tail()
+
+    def _explain_anew(self, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> None:
+        # SQLite prepared it a second time, and told of all that the explained statement would change.
+        self.planner.changes_schema = True
+        try:
+            cursor.execute(plan.sql, bindings)
+        except Exception as error:
+            self.failed(error)
+        finally:
+            self.planner.changes_schema = False
 
     def overtaken(self) -> bool:
         """Whether a statement that failed was stopped because its plan was out of date; asked once."""
@@ -644,7 +662,8 @@ class Session:
             keyring = self.stream.keyring
             file_key = keyring.current.file_key() if keyring is not None else None
             reader = opening.open_file(self.stream.path, file_key, read_only=True)
-            reader.set_busy_timeout(int(self.transactions.timeout * 1000))
+            # A reader of a WAL waits for nobody, unless PRAGMA locking_mode keeps everybody out for good.
+            reader.set_busy_timeout(int(min(self.transactions.timeout, _PATIENCE) * 1000))
             self._readers.append(reader)
         return self._readers[0]
 
@@ -676,6 +695,11 @@ def _bindings_message(message: str) -> str:
         f"Incorrect number of bindings supplied. The current statement uses {found[1]}, "
         f"and there are {found[2]} supplied."
     )
+
+
+def _extended(error: apsw.Error) -> int:
+    code: int = getattr(error, "extendedresult", 0)
+    return code
 
 
 def _loaded(register: str | Callable[[Any], object] | None) -> Callable[[Any], object] | None:

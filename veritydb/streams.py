@@ -198,7 +198,7 @@ def _replace_log(folder: Path, path: str, secret: keys.Secret | None, timeout: f
 
 
 @contextlib.contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
+def _one_at_a_time(folder: Path) -> Generator[None]:
     """Keep others that find the same file missing waiting: for a moment there is no log, and then another one."""
     with _opened(folder) as descriptor:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -224,8 +224,9 @@ class Transactions:
             self._reset()
 
     def close(self) -> None:
-        """Roll back what is open; the connection is about to close."""
-        self.rollback()
+        """Roll back what is open; the connection is about to close, which rolls back what this cannot."""
+        with contextlib.suppress(apsw.Error):  # A progress handler may interrupt a ROLLBACK.
+            self.rollback()
 
     # What the hooks call ----------------------------------------------------------------------------------------------
 

@@ -110,7 +110,7 @@ def _rowid_tables(db: apsw.Connection) -> list[str]:
             continue
         columns = db.execute("SELECT pk, type, name FROM pragma_table_xinfo(?, 'main')", (name,)).fetchall()
         keys = [column for column in columns if column[0]]
-        if len(keys) == 1 and keys[0][1].upper() == "INTEGER":
+        if len(keys) == 1 and str(keys[0][1]).upper() == "INTEGER":
             continue
         if not db.execute("SELECT 1 FROM pragma_index_list(?, 'main')", (name,)).fetchall():
             names.append(name)

@@ -1,0 +1,49 @@
+"""One transaction of millions of rows, written, redone and rebuilt in memory that does not grow with it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from tests.support import files
+from tests.support.life import RAW
+from tests.support.processes import run
+from veritydb.replay.compare import differences
+
+SCRIPT = Path(__file__).parent / "scripts" / "large.py"
+MEMORY_MAX = 300 << 20
+"""Bytes for a process with all that it has loaded."""
+
+
+def most_memory(what: str, path: Path, rows: int) -> int:
+    """Run a step in a process of its own; return the most bytes it had in memory."""
+    ended = run(SCRIPT, what, path, rows)
+    assert ended.status == 0, ended.errors
+    return int(ended.said.split()[-1])
+
+
+def test_a_transaction_larger_than_memory_is_written_redone_and_rebuilt(tmp_path: Path, campaign: bool) -> None:
+    path, rows = tmp_path / "large.db", 2_000_000 if campaign else 200_000
+    assert most_memory("commit", path, rows) < MEMORY_MAX
+    assert most_memory("rebuild", path, rows) < MEMORY_MAX
+
+    # A file from before the transaction: it is redone when the file is opened.
+    behind = tmp_path / "behind.db"
+    shutil.copytree(f"{path}-log", f"{behind}-log")
+    shutil.copy(earlier(path, tmp_path), behind)
+    assert most_memory("redo", behind, rows) < MEMORY_MAX
+
+    assert files.chain_is_whole(path)
+    with files.opened(path, RAW) as life:
+        for other in (path.with_name(f"{path.name}.rebuilt-1"), behind):
+            with files.opened(other, RAW) as again:
+                assert differences(life, again) == []
+
+
+def earlier(path: Path, folder: Path) -> Path:
+    """Return a copy of the database as it was at offset 0."""
+    from veritydb.replay.rebuilding import rebuild
+
+    target = folder / "earlier.db"
+    rebuild(path, target, key=RAW, at=0)
+    return target

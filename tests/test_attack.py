@@ -1,0 +1,259 @@
+"""What a hostile or careless program tries; each was once a way to change the file and not the log, or to be stopped.
+
+Every database is rebuilt from its log at the end of its test and compared (the fixture ``life``).
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import apsw
+import pytest
+
+import veritydb
+from tests.support.life import RAW
+
+if TYPE_CHECKING:
+    from tests.support.life import Life
+
+
+def names(db: veritydb.Connection) -> list[str]:
+    return [name for (name,) in db.execute("SELECT name FROM sqlite_schema ORDER BY name") if name[0] != "_"]
+
+
+# Plans that somebody else has made wrong
+
+
+@pytest.mark.parametrize(
+    ("statement", "undo"),
+    [
+        ("CREATE INDEX IF NOT EXISTS i ON t(a)", "DROP INDEX i"),
+        ("CREATE TABLE IF NOT EXISTS u(a)", "DROP TABLE u"),
+        ("CREATE VIEW IF NOT EXISTS v AS SELECT 1", "DROP VIEW v"),
+        ("CREATE TRIGGER IF NOT EXISTS g AFTER INSERT ON t BEGIN SELECT 1; END", "DROP TRIGGER g"),
+    ],
+)
+def test_what_was_there_is_made_and_logged_after_another_connection_dropped_it(
+    life: Life, statement: str, undo: str
+) -> None:
+    one, other = life.connect(), life.connect()
+    one.execute("CREATE TABLE t(a)")
+    one.execute(statement)
+    other.execute(statement)
+    assert other.last_offset is None
+    one.execute(undo)
+    other.execute(statement)
+    assert other.last_offset == one.last_offset + 1
+    assert len(names(other)) == 2
+
+
+@pytest.mark.parametrize("isolation_level", ["", None])
+def test_what_was_not_there_is_dropped_and_logged_after_another_connection_made_it(
+    life: Life, isolation_level: str | None
+) -> None:
+    one, other = life.connect(), life.connect(isolation_level=isolation_level)
+    other.execute("DROP TABLE IF EXISTS t")
+    one.execute("CREATE TABLE t(a)")
+    with one:
+        one.execute("INSERT INTO t VALUES (1)")
+    other.execute("DROP TABLE IF EXISTS t")
+    assert names(other) == []
+    assert other.last_offset == 2
+
+
+def test_a_table_that_a_temporary_one_hid_is_dropped_and_logged(life: Life) -> None:
+    db = life.connect(isolation_level=None)
+    db.execute("CREATE TABLE t(a)")
+    for end in ("ROLLBACK", "COMMIT"):
+        db.execute("BEGIN")
+        db.execute("CREATE TEMP TABLE t(a)")
+        db.execute("DROP TABLE IF EXISTS t")
+        assert names(db) == ["t"]
+        db.execute(end)
+    db.execute("DROP TABLE IF EXISTS t")
+    assert names(db) == []
+
+
+# Statements that change the schema from within
+
+
+def test_statistics_made_by_a_query_are_refused(life: Life) -> None:
+    db = life.connect()
+    db.executescript("CREATE TABLE t(a); CREATE INDEX i ON t(a); INSERT INTO t VALUES (1), (2)")
+    with pytest.raises(veritydb.StatementRefused, match="PRAGMA optimize"):
+        db.execute("SELECT * FROM pragma_optimize(65538)").fetchall()
+    assert names(db) == ["i", "t"]
+    db.execute("PRAGMA optimize(65538)")
+    assert "sqlite_stat1" in names(db)
+
+
+def test_a_table_that_fts3_makes_while_it_writes_rows_is_refused(life: Life) -> None:
+    db = life.connect()
+    db.execute("CREATE VIRTUAL TABLE f USING fts3(x)")
+    with db:
+        db.execute("INSERT INTO f VALUES ('hello')")
+    with pytest.raises(veritydb.StatementRefused, match="FTS5"):
+        db.execute("INSERT INTO f(f) VALUES ('merge=2,2')")
+    db.commit()
+    assert "f_stat" not in names(db)
+
+
+@pytest.mark.parametrize("value", ["'1x'", "'1 '", "1.0", "'on '", "0x1"])
+def test_no_spelling_makes_the_schema_writable(life: Life, value: str) -> None:
+    with pytest.raises(veritydb.StatementRefused):
+        life.connect().execute(f"PRAGMA writable_schema = {value}")
+
+
+@pytest.mark.parametrize("value", ["0", "00", "1.0", "10", "'1x'", "other", "file"])
+def test_no_spelling_lets_an_encrypted_database_have_temporary_files(life: Life, value: str) -> None:
+    db = life.connect(key=RAW)
+    with pytest.raises(veritydb.StatementRefused):
+        db.execute(f"PRAGMA temp_store = {value}")
+    db.execute("PRAGMA temp_store = MEMORY")
+    assert db.execute("PRAGMA temp_store").fetchone() == (2,)
+
+
+# VACUUM
+
+GAPS = "CREATE TABLE t(a); INSERT INTO t VALUES (1), (2), (3), (4); DELETE FROM t WHERE a = 2"
+MOVED = [(1, 1), (2, 3), (3, 4)]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["VACUUM", "VACUUM /* INTO */", "VACUUM -- INTO it\n", ";/* INTO */ VACUUM main", 'vacuum/**/"MAIN"', "VACUUM[main]"],
+)
+def test_rows_that_vacuum_moves_are_logged_however_it_is_written(life: Life, statement: str) -> None:
+    db = life.connect()
+    db.executescript(GAPS)
+    db.execute(statement)
+    assert db.execute("SELECT rowid, a FROM t").fetchall() == MOVED
+
+
+@pytest.mark.parametrize("statement", ["VACUUM/**/INTO/**/?", "VACUUM main INTO?", "VACUUM 'main' /**/ into ?"])
+def test_a_copy_by_vacuum_moves_no_rows_of_the_original(life: Life, statement: str) -> None:
+    db = life.connect()
+    db.executescript(GAPS)
+    db.execute(statement, (str(life.folder / "copy.db"),))
+    assert db.execute("SELECT rowid, a FROM t").fetchall() == [(1, 1), (3, 3), (4, 4)]
+
+
+@pytest.mark.parametrize("name", ["other", '"OTHER"', "[other]"])
+def test_an_attached_database_is_not_vacuumed_past_its_log(life: Life, name: str) -> None:
+    db = life.connect()
+    db.executescript(GAPS)
+    one = life.connect("one.db")
+    one.execute("ATTACH ? AS other", (str(life.folder / "life.db"),))
+    with pytest.raises(veritydb.StatementRefused, match="attached"):
+        one.execute(f"VACUUM {name}")
+    with pytest.raises(veritydb.OperationalError, match="unknown database"):
+        one.execute("VACUUM nobody")
+    assert db.execute("SELECT rowid, a FROM t").fetchall() == [(1, 1), (3, 3), (4, 4)]
+
+
+def test_a_vacuum_that_is_refused_takes_no_row_from_a_query_that_is_read(life: Life) -> None:
+    db = life.connect()
+    db.executescript(GAPS)
+    cursor = db.execute("SELECT a FROM t")
+    assert cursor.fetchone() == (1,)
+    with pytest.raises(veritydb.OperationalError, match="SQL statements in progress"):
+        db.execute("VACUUM")
+    assert cursor.fetchall() == [(3,), (4,)]
+
+
+# Tables whose rows are read late
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        "CREATE TABLE u(y)",
+        "CREATE TABLE u(y PRIMARY KEY, g AS (y)) WITHOUT ROWID; INSERT INTO u VALUES (3)",
+        "CREATE TABLE U(y, z, g AS (y)); INSERT INTO u VALUES (3, 4)",
+        "ALTER TABLE t RENAME TO u",
+        "INSERT INTO t VALUES (9)",
+    ],
+)
+def test_a_table_with_virtual_columns_whose_making_was_rolled_back_is_forgotten(life: Life, then: str) -> None:
+    db = life.connect(isolation_level=None)
+    db.execute("CREATE TABLE t(a)")
+    db.execute("BEGIN")
+    db.execute("SAVEPOINT s")
+    db.execute("CREATE TABLE u(x, g AS (x))")
+    db.execute("INSERT INTO u VALUES (1), (2)")
+    db.execute("ALTER TABLE u ADD COLUMN more")
+    db.execute("UPDATE u SET more = 1")
+    db.execute("ROLLBACK TO s")
+    for statement in then.split("; "):
+        db.execute(statement)
+    db.execute("COMMIT")
+
+
+def test_rows_whose_row_ids_cannot_be_read_are_refused_and_the_log_stays_whole(life: Life) -> None:
+    db = life.connect()
+    db.execute("CREATE TABLE t(rowid, oid, _rowid_, g AS (oid))")
+    db.execute("INSERT INTO t VALUES (1, 2, 3)")
+    with pytest.raises(veritydb.CaptureError, match="rename one of the columns"):
+        db.commit()
+    assert db.execute("SELECT * FROM t").fetchall() == []
+
+
+def test_a_table_made_from_a_query_may_hide_its_row_ids(life: Life) -> None:
+    db = life.connect()
+    db.execute("CREATE TABLE t AS SELECT 1 AS rowid, 2 AS oid, 3 AS _rowid_ UNION ALL SELECT 4, 5, 6")
+    with db:
+        db.execute("UPDATE t SET oid = 9 WHERE rowid = 4")
+
+
+def test_an_exclusive_lock_does_not_make_each_commit_wait(life: Life) -> None:
+    db = life.connect(timeout=30)
+    db.execute("CREATE TABLE t(a, g AS (a))")
+    db.execute("PRAGMA locking_mode = EXCLUSIVE").fetchall()
+    db.execute("PRAGMA user_version = 1")
+    began = time.monotonic()
+    with db:
+        db.execute("INSERT INTO t VALUES (1)")
+    assert time.monotonic() - began < 10
+
+
+# What a program may set or replace
+
+
+def test_functions_of_the_program_do_not_mislead_us(life: Life) -> None:
+    db = life.connect()
+
+    def nothing(*_: Any) -> None:
+        return None
+
+    db.create_function("upper", 1, nothing)
+    db.execute("CREATE TABLE t(id INTEGER PRIMARY KEY AUTOINCREMENT, a REAL DEFAULT 3, g AS (a))")
+    with db:
+        db.execute("INSERT INTO t(a) VALUES (1)")
+    db.execute("VACUUM")
+
+
+def test_rows_changed_before_query_only_was_set_are_committed(life: Life) -> None:
+    db = life.connect()
+    db.execute("CREATE TABLE t(a)")
+    db.execute("INSERT INTO t VALUES (1)")
+    db.execute("PRAGMA query_only = 1")
+    db.commit()
+    assert db.execute("PRAGMA query_only").fetchone() == (1,)
+    with pytest.raises(veritydb.OperationalError, match="readonly"):
+        db.execute("INSERT INTO t VALUES (2)")
+    db.rollback()
+    db.execute("PRAGMA query_only = 0")
+    assert db.execute("SELECT count(*) FROM t").fetchone() == (1,)
+
+
+def test_a_connection_closes_though_its_progress_handler_stops_everything(life: Life) -> None:
+    db = life.connect()
+    db.execute("CREATE TABLE t(a)")
+    db.execute("INSERT INTO t VALUES (1)")
+    db.set_progress_handler(lambda: 1, 1)
+    db.close()
+    with life.connect() as other:
+        assert other.execute("SELECT * FROM t").fetchall() == []
+
+
