@@ -5,16 +5,18 @@ Every database is rebuilt from its log at the end of its test and compared (the 
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-import apsw
 import pytest
 
 import veritydb
 from tests.support.life import RAW
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.support.life import Life
 
 
@@ -122,7 +124,14 @@ MOVED = [(1, 1), (2, 3), (3, 4)]
 
 @pytest.mark.parametrize(
     "statement",
-    ["VACUUM", "VACUUM /* INTO */", "VACUUM -- INTO it\n", ";/* INTO */ VACUUM main", 'vacuum/**/"MAIN"', "VACUUM[main]"],
+    [
+        "VACUUM",
+        "VACUUM /* INTO */",
+        "VACUUM -- INTO it\n",
+        ";/* INTO */ VACUUM main",
+        'vacuum/**/"MAIN"',
+        "VACUUM[main]",
+    ],
 )
 def test_rows_that_vacuum_moves_are_logged_however_it_is_written(life: Life, statement: str) -> None:
     db = life.connect()
@@ -257,3 +266,94 @@ def test_a_connection_closes_though_its_progress_handler_stops_everything(life: 
         assert other.execute("SELECT * FROM t").fetchall() == []
 
 
+# One connection, several threads
+
+
+def both(*works: Callable[[], None]) -> None:
+    threads = [threading.Thread(target=work) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+
+
+@pytest.mark.parametrize("isolation_level", ["", None])
+def test_a_failure_in_one_thread_takes_nothing_from_what_another_was_told(
+    life: Life, isolation_level: str | None
+) -> None:
+    db = life.connect(check_same_thread=False, isolation_level=isolation_level)
+    db.execute("CREATE TABLE t(a)")
+    over = threading.Event()
+    unexpected: list[Exception] = []
+
+    def slow(_: int) -> None:
+        time.sleep(0.002)
+        raise ValueError
+
+    def failing() -> None:
+        while not over.is_set():
+            try:
+                db.execute("INSERT INTO t SELECT slow(1)")
+            except veritydb.OperationalError as error:
+                if "user-defined function" not in str(error):
+                    unexpected.append(error)
+
+    def writing() -> None:
+        try:
+            for number in range(60):
+                db.execute("INSERT INTO t VALUES (?)", (number,))
+        except veritydb.Error as error:
+            unexpected.append(error)
+        finally:
+            over.set()
+
+    db.create_function("slow", 1, slow)
+    both(failing, writing)
+    db.commit()
+    assert unexpected == []
+    assert db.execute("SELECT a FROM t").fetchall() == [(number,) for number in range(60)]
+
+
+class Counting(veritydb.Cursor):
+    """A cursor class of a program, with attributes of its own."""
+
+    def __init__(self, connection: veritydb.Connection) -> None:
+        super().__init__(connection)
+        self.calls = 0
+
+    def execute(self, sql: str, parameters: Any = (), /) -> Any:
+        self.calls += 1
+        return super().execute(sql, parameters)
+
+
+def test_threads_may_read_and_write_one_connection_at_once(life: Life) -> None:
+    db = life.connect(check_same_thread=False)
+    db.execute("CREATE TABLE t(a)")
+    unexpected: list[Exception] = []
+
+    def writing() -> None:
+        try:
+            for number in range(100):
+                with db:
+                    db.executemany("INSERT INTO t VALUES (?)", [(number,), (number,)])
+        except veritydb.Error as error:
+            unexpected.append(error)
+
+    def reading() -> None:
+        try:
+            for _ in range(100):
+                cursor = db.cursor(Counting)
+                cursor.execute("SELECT a FROM t")
+                assert cursor.calls == 1
+                for _ in zip(range(20), cursor, strict=False):
+                    pass
+        except veritydb.Error as error:
+            unexpected.append(error)
+
+    both(writing, reading, reading)
+    assert unexpected == []
+    assert db.execute("SELECT count(*) FROM t").fetchone() == (200,)
+    assert isinstance(db.cursor(Counting), Counting)
+    assert type(db.cursor()).__qualname__ == "Cursor"
+    other = life.connect(check_same_thread=False)
+    assert isinstance(other.cursor(lambda _: db.cursor()), veritydb.Cursor)

@@ -223,6 +223,22 @@ def test_each_row_of_what_is_logged_is(row: str, life: Life, tmp_path: Path, mon
         assert kinds == expected, sql
 
 
+# differences.md
+
+
+def test_an_image_of_a_file_can_be_put_into_memory_and_begins_a_log_there(life: Life) -> None:
+    """Although it says that it is in WAL mode, which nothing in memory can be."""
+    db = life.connect(key=RAW)
+    db.executescript("CREATE TABLE t(a); INSERT INTO t VALUES (5)")
+    image = db.serialize()
+    assert image.startswith(b"SQLite format 3")
+    memory = veritydb.connect(":memory:")
+    memory.deserialize(image)
+    assert memory.execute("SELECT a FROM t").fetchall() == [(5,)]
+    assert memory.last_offset == 1, "the note of a new beginning, and the content"
+    memory.close()
+
+
 # cli.md
 
 

@@ -84,9 +84,15 @@ def to_standard(source: Session, target: Any, *, pages: int, progress: Progress,
 
 
 def _image(source: Session, name: str) -> bytes:
-    image = bytearray(source.guard(lambda: source.db.serialize(name)) or b"")
-    if bytes(image[_VERSIONS]) == _WAL:
-        image[_VERSIONS] = _ROLLBACK  # An image in memory has no WAL, and is not opened if it says so.
+    return _without_wal(source.guard(lambda: source.db.serialize(name)) or b"")
+
+
+def _without_wal(data: bytes) -> bytes:
+    # An image in memory has no WAL, and is not opened if it says so.
+    if data[_VERSIONS] != _WAL:
+        return data
+    image = bytearray(data)
+    image[_VERSIONS] = _ROLLBACK
     return bytes(image)
 
 
@@ -101,7 +107,8 @@ def is_standard(target: object) -> bool:
 def deserialize(session: Session, name: str, data: bytes) -> None:
     """Make ``data``, the bytes of a database file, the content of database ``name``, which has to be in memory."""
     if name == "main":
-        replace_content(session, lambda: session.db.deserialize("main", data))
+        image = _without_wal(data)  # The file of every database with a log is in WAL mode.
+        replace_content(session, lambda: session.db.deserialize("main", image))
     else:
         raise NotSupportedError(f"only the main database can be replaced, not {name}; attach a file, or open it alone")
 

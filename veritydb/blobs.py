@@ -50,6 +50,15 @@ class BlobHandle:
 
     def read(self, offset: int, length: int) -> bytes:
         """Return ``length`` bytes from ``offset``; the caller keeps both inside the value."""
+        with self._session.gate:
+            return self._read(offset, length)
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Put ``data`` at ``offset``; the caller keeps it inside the value."""
+        with self._session.gate:
+            self._write(offset, data)
+
+    def _read(self, offset: int, length: int) -> bytes:
         try:
             self._check()
             blob = self._open(write=False)
@@ -61,8 +70,7 @@ class BlobHandle:
         except apsw.Error as error:
             raise translated(error) from error
 
-    def write(self, offset: int, data: bytes) -> None:
-        """Put ``data`` at ``offset``; the caller keeps it inside the value."""
+    def _write(self, offset: int, data: bytes) -> None:
         session = self._session
         try:
             self._check()

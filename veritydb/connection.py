@@ -29,6 +29,7 @@ from veritydb.deprecations import keyword_only_soon, positional_soon
 from veritydb.errors import DataError, OperationalError, ProgrammingError
 from veritydb.row import kind_of, type_name
 from veritydb.session import BARE_BEGIN, Session
+from veritydb.sharing import SharedSession, share
 
 if TYPE_CHECKING:
     from typing import Self
@@ -108,7 +109,8 @@ class Connection:
     ) -> None:
         left = self._leave_session()
         level = _level(isolation_level)
-        session = Session.open(
+        kind = Session if check_same_thread else SharedSession
+        session = kind.open(
             os.fsdecode(database),
             timeout=timeout,
             isolation_level=level,
@@ -149,6 +151,8 @@ class Connection:
         made = factory(self)
         if factory is not Cursor and not issubclass(type(made), Cursor):
             raise TypeError(f"factory must return a cursor, not {kind_of(made)}")
+        if self._thread == 0:
+            share(made)
         if self.row_factory is not None:
             made.row_factory = self.row_factory
         return made

@@ -39,7 +39,8 @@ def run_rows(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any) -
             cursor.execute(plan.sql, bindings)
         count = db.changes() if plan.is_dml else -1
     except BaseException as error:
-        counters.changes = None
+        if not isinstance(error, apsw.SQLError) or session.can_be_prepared(plan, bindings):
+            counters.changes = None  # It ran, so SQLite has counted; the schema may have left it behind before it could.
         session.statement_failed(error, mark, bare=bare, total=total)
     counters.changes = None
     if capture.virtual_tables:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NoReturn
 
 import apsw
@@ -42,7 +43,10 @@ _ISOLATION_LEVELS = {
 
 
 class Session:
-    """One connection to one database; not shared between threads at once."""
+    """One connection to one database; not shared between threads at once (:mod:`veritydb.sharing` is)."""
+
+    gate: AbstractContextManager[Any] = nullcontext()
+    """Held during each call, where several threads make them."""
 
     def __init__(
         self,
@@ -533,7 +537,7 @@ class Session:
             raise StatementRefused(f"{refusal}; nothing was changed") from error
         if isinstance(error, apsw.BindingsError):
             raise ProgrammingError(_bindings_message(str(error))) from error
-        if isinstance(error, apsw.ConstraintError) and error.extendedresult == apsw.SQLITE_CONSTRAINT_COMMITHOOK:
+        if getattr(error, "extendedresult", 0) == apsw.SQLITE_CONSTRAINT_COMMITHOOK:
             poison = self.capture.poison  # A statement that has ended its transaction by itself, and was not let.
             if isinstance(poison, errors.CaptureError):
                 raise poison from error
@@ -577,6 +581,14 @@ class Session:
         if overtaken:
             planner.refusal = None
         return overtaken
+
+    def can_be_prepared(self, plan: Plan, bindings: Any) -> bool:
+        """Whether SQLite still understands the statement of ``plan``."""
+        try:
+            self.planner.plan(plan.sql, bindings)
+        except apsw.Error:
+            return False
+        return True
 
     def planned(self, sql: str, bindings: Any) -> Plan:
         """Return a plan of ``sql`` as the schema is now."""
