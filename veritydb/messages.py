@@ -1,7 +1,7 @@
 """Reading Cap'n Proto messages that may be forged or rotten.
 
-One border for all of them: what Cap'n Proto finds wrong becomes LogDamaged, and no object may be read twice, so that
-pointers to one place cannot make many values of few bytes.
+One border for all of them: what Cap'n Proto finds wrong becomes LogDamaged, and no more may be read than twice what is
+there, so that pointers to one place cannot make many values of few bytes.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ def read_message(struct: Any, data: bytes, what: str, read: Callable[[Any], T]) 
     ``read`` gets a reader that it must not keep, and asks for each field once. Raises LogDamaged.
     """
     try:
-        # Every list and struct counts when it is asked for. Honest pointers never come to more words than there are.
-        with struct.from_bytes(data, traversal_limit_in_words=len(data) // 8) as message:
+        # Every list and struct counts when it is asked for. So does, once more, what a pointer into another segment
+        # goes by: a message of several segments comes to more words than it has, and to less than twice as many.
+        with struct.from_bytes(data, traversal_limit_in_words=len(data) // 4) as message:
             return read(message)
     except BaseException as error:
         _forget_readers(error)

@@ -19,41 +19,50 @@ from tests.support.life import RAW
 path, limit = Path(sys.argv[1]), int(sys.argv[2])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+TRIES = 150
 db = None
 refused = []
-number = 0
 
 
-def attempt(commit, number: int) -> None:
-    global db
+def attempt(number: int) -> None:
     child.attempted(number)
     try:
-        if db is None:
-            db = veritydb.connect(path, key=RAW, isolation_level=None)
-        commit(db, number)
+        if number % 3:
+            ledger.single(db, number)
+        else:
+            ledger.several(db, number, 200)
     except veritydb.OutcomeUnknown:
-        pass
-    except veritydb.Error as error:
+        close()  # As its documentation asks for.
+    except veritydb.OperationalError:
         refused.append(number)
-        assert "rolled back" in str(error) or "full" in str(error) or "I/O" in str(error) or "nothing" in str(error), error
     else:
         child.acknowledged(number)
 
 
-resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
-while len(refused) < 30:
-    number += 1
-    attempt(ledger.single if number % 3 else lambda db, n: ledger.several(db, n, 200), number)
-    if refused and number % 5 == 0 and db is not None:
-        with contextlib.suppress(veritydb.Error):
-            db.close()
-        db = None
-resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
-if db is not None:
-    with contextlib.suppress(veritydb.Error):
+def opened() -> bool:
+    global db
+    if db is None:
+        with contextlib.suppress(veritydb.OperationalError):
+            db = veritydb.connect(path, key=RAW, isolation_level=None)
+    return db is not None
+
+
+def close() -> None:
+    global db
+    if db is not None:
         db.close()
     db = None
-attempt(ledger.single, number + 1)
-assert number + 1 not in refused
-db.close()
+
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+for number in range(1, TRIES):
+    if opened():
+        attempt(number)
+    if number % 20 == 0:
+        close()
+resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+close()
+assert opened()
+attempt(TRIES)
+close()
 child.say(json.dumps({"refused": refused}))
