@@ -39,9 +39,12 @@ class Counters:
         self.changes = changes
         self._seen = self._db.changes()
 
-    def undo(self, total: int) -> None:
-        """Count nothing of the bare statement that began when SQLite had counted ``total``, for it did not commit."""
-        self._hidden += self._db.total_changes() - total
+    def undo(self, changes: int) -> None:
+        """Count nothing of a bare statement that has changed so many rows, for it did not commit.
+
+        What its triggers and foreign keys did stays counted: SQLite has added that before it knew.
+        """
+        self._hidden += changes
         self.hold(0)
 
     @contextlib.contextmanager

@@ -30,7 +30,6 @@ def run_rows(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any) -
     bare = session.enter(plan)
     capture, counters, db = session.capture, session.counters, session.db
     mark = session.statement_mark()
-    total = db.total_changes()
     rows = None
     try:
         if plan.returns_rows:
@@ -39,21 +38,23 @@ def run_rows(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any) -
             cursor.execute(plan.sql, bindings)
         count = db.changes() if plan.is_dml else -1
     except BaseException as error:
+        # A statement that the schema has left behind has not run, and SQLite has not counted.
         if not isinstance(error, apsw.SQLError) or session.can_be_prepared(plan, bindings):
-            counters.changes = None  # It ran, so SQLite has counted; the schema may have left it behind before it could.
-        session.statement_failed(error, mark, bare=bare, total=total)
+            counters.changes = None
+        session.statement_failed(error, mark, bare=bare)
     counters.changes = None
     if capture.virtual_tables:
         session.virtual_written(plan)
     if bare:
-        changes = counters.current() if capture.virtual_joined else -1
+        changes = counters.current()
+        virtual = capture.virtual_joined
         try:
             session.transactions.finish()
         except BaseException:
             session.abandon()
-            counters.undo(total)
+            counters.undo(changes)
             raise
-        if changes >= 0:
+        if virtual:
             counters.hold(changes)  # What a virtual table writes in our COMMIT is part of this statement.
     return plan, rows, count
 

@@ -502,11 +502,8 @@ class Session:
             self.schema_touched = False
             self.planner.forget()
 
-    def statement_failed(self, error: BaseException, mark: Any, *, bare: bool, total: int = 0) -> NoReturn:
-        """Leave what bare SQLite would have left, and raise ``error`` as ours.
-
-        ``total`` is what SQLite had counted of changes before a bare statement that writes rows.
-        """
+    def statement_failed(self, error: BaseException, mark: Any, *, bare: bool) -> NoReturn:
+        """Leave what bare SQLite would have left, and raise ``error`` as ours."""
         if not isinstance(error, apsw.Error) or hasattr(error, "from_callback"):
             self.capture.unwind(mark, error)
         transactions = self.transactions
@@ -520,11 +517,12 @@ class Session:
             if kept and capture.may_have_captured:
                 # A bare OR FAIL keeps, and commits, its earlier rows; ABORT has undone them. A wrong type in a STRICT
                 # table is no constraint to a conflict clause: nothing of the statement stays.
+                changes = self.counters.current()
                 try:
                     transactions.finish()
                 except BaseException:
                     self.abandon()
-                    self.counters.undo(total)
+                    self.counters.undo(changes)
                     raise
             else:
                 transactions.rollback()

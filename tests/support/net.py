@@ -37,8 +37,8 @@ def of_events(events: Iterable[Event], keys: dict[str, tuple[int, ...]]) -> Net:
         if not isinstance(event, Rows) or event.table not in keys:
             continue
         numbers = keys[event.table]
-        befores = event.before if event.before is not None else [None] * len(event)
-        afters = event.after if event.after is not None else [None] * len(event)
+        befores = [None] * len(event) if event.before is None else [_plain(image) for image in event.before]
+        afters = [None] * len(event) if event.after is None else [_plain(image) for image in event.after]
         pairs = list(zip(befores, afters, strict=True))
         if event.net and event.op is Op.UPDATE:
             pairs = [(before, None) for before, _ in pairs] + [(None, after) for _, after in pairs]
@@ -63,7 +63,7 @@ def of_changeset(changeset: bytes, tables: frozenset[str]) -> Net:
     for change in apsw.Changeset.iter(changeset):
         if change.name not in tables:
             continue
-        old, new = change.old, change.new
+        old, new = _plain(change.old), _plain(change.new)
         image = new if old is None else old
         assert image is not None
         key = tuple(image[number] for number in sorted(change.pk_columns))
@@ -77,6 +77,11 @@ def of_changeset(changeset: bytes, tables: frozenset[str]) -> Net:
             }
             net[change.name, repr(key)] = ("update", columns)
     return net
+
+
+def _plain(image: Any) -> Any:
+    """Return an image with 0.0 for -0.0, between which the extension sees no difference."""
+    return None if image is None else tuple(value + 0.0 if isinstance(value, float) else value for value in image)
 
 
 def _named(before: tuple[Any, ...] | None, after: tuple[Any, ...] | None) -> tuple[str, dict[int, tuple[Any, Any]]]:
