@@ -31,7 +31,9 @@ def measure(folder: Path, rounds: int) -> list[Measured]:
     mine, theirs, _ = turns(rounds * 3, lambda: _imported("veritydb"), lambda: _imported("sqlite3"))
     added = (mine - theirs) * 1000
     return [
-        Measured(name="open with a raw key", ours=f"{one:.2f} ms", peer="", value=one, floor=3, at_most=True, unit=" ms"),
+        Measured(
+            name="open with a raw key", ours=f"{one:.2f} ms", peer="", value=one, floor=3, at_most=True, unit=" ms",
+        ),
         Measured(
             name="import veritydb", ours=f"{mine * 1000:.0f} ms a process", peer=f"sqlite3 {theirs * 1000:.0f} ms",
             value=added, floor=100, at_most=True, unit=" ms more",

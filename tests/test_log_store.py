@@ -236,7 +236,11 @@ def test_a_log_rolls_when_a_segment_is_full_and_not_before(disk: Log, folder: Pa
     last = max(ends)
     assert last >= 4
     assert all(end >= SMALL for number, end in ends.items() if number < last)
-    assert sorted(path.name for path in folder.iterdir()) == [*(f"{n:08d}.seg" for n in range(last + 1)), "lock", "marker"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *(f"{n:08d}.seg" for n in range(last + 1)),
+        "lock",
+        "marker",
+    ]
 
 
 def test_a_segment_smaller_than_a_record_holds_one(folder: Path) -> None:

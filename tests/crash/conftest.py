@@ -1,6 +1,7 @@
 """Folders in memory, where there is room: what the death of a process leaves behind does not depend on the disk.
 
-These tests sync some ten thousand times. On a disk that others use too, nothing but the waiting for it would be measured.
+These tests sync some ten thousand times. On a disk that others use too, nothing but the waiting for it would be
+measured.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Input and output that fails when it is told to: SQLite's, through a VFS of its own, and the log's.
 
-:class:`Faults` counts calls and says which one fails, and how. The count comes first: a run in which nothing fails tells
-how many calls there are, and then every one of them fails once. Everything happens inside one process, without time and
-without chance, so call N is the same call in every run.
+:class:`Faults` counts calls and says which one fails, and how. The count comes first: a run in which nothing fails
+tells how many calls there are, and then every one of them fails once. Everything happens inside one process, without
+time and without chance, so call N is the same call in every run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 VFS = "faulty"
 CIPHER_VFS = f"multipleciphers-{VFS}"
-"""The name to open an encrypted database with: SQLite3 Multiple Ciphers puts its own VFS, which encrypts, before ours."""
+"""The name to open an encrypted database with.
+
+SQLite3 Multiple Ciphers puts its own VFS, which encrypts, before ours.
+"""
 
 
 @dataclass(slots=True)
@@ -198,7 +201,8 @@ def fail_log(monkeypatch: pytest.MonkeyPatch, faults: Faults) -> None:
     """Let everything that the log asks of the operating system go through ``faults``."""
     for module in (store, spill):
         monkeypatch.setattr(module, "Files", lambda: FaultyFiles(faults))
-    # What makes a log's folder and its keys does not go through Files. Other threads (of the test runner) are left alone.
+    # What makes a log's folder and its keys does not go through Files. Other threads (of the test runner) are left
+    # alone.
     owner = threading.get_ident()
 
     def counted(name: str) -> Callable[..., Any]:

@@ -1,8 +1,8 @@
 """System calls of SQLite that fail: what the operating system says, below every VFS.
 
-SQLite's unix VFS calls the system through a table whose entries can be replaced (``xSetSystemCall``, made for such tests,
-https://www.sqlite.org/c3ref/vfs.html). So a failure is what it is in life: -1 and ``errno``, with no exception of Python
-on its way, and the shared memory of the WAL is within reach. fsync is not in that table; the VFS of
+SQLite's unix VFS calls the system through a table whose entries can be replaced (``xSetSystemCall``, made for such
+tests, https://www.sqlite.org/c3ref/vfs.html). So a failure is what it is in life: -1 and ``errno``, with no
+exception of Python on its way, and the shared memory of the WAL is within reach. fsync is not in that table; the VFS of
 :mod:`tests.crash.faults` has it.
 """
 

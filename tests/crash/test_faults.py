@@ -1,7 +1,7 @@
 """Every I/O call fails once, for every call there is: of SQLite, of the system below it, of the log.
 
-A run without a fault counts the calls; then run N is the same with call N failing, and the whole is over when a run meets
-no fault. After each run the disk is well again, and what the caller was told has to be true.
+A run without a fault counts the calls; then run N is the same with call N failing, and the whole is over when a run
+meets no fault. After each run the disk is well again, and what the caller was told has to be true.
 """
 
 from __future__ import annotations

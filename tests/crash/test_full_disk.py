@@ -1,4 +1,7 @@
-"""A disk that is full, as the kernel says it: short writes, then errors, in the log, the WAL and the database at once."""
+"""A disk that is full, as the kernel says it.
+
+Short writes, then errors, in the log, the WAL and the database at once.
+"""
 
 from __future__ import annotations
 

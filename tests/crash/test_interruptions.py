@@ -1,8 +1,8 @@
 """An exception at every place where a signal can raise one, while a program opens a database and commits.
 
-CPython runs signal handlers when a function begins and when a call of C code has returned. A profile function is called at
-the same places, and what it raises comes out of them as if a handler had raised it; so place N is tried after place
-N - 1, until a run meets none.
+CPython runs signal handlers when a function begins and when a call of C code has returned. A profile function is
+called at the same places, and what it raises comes out of them as if a handler had raised it; so place N is tried
+after place N - 1, until a run meets none.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def hooks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Python ignores, and reports, what is raised while an object goes away. And who had the profile function, keeps it."""
+    """Python ignores, and reports, what is raised while an object goes away; who had the profile function keeps it."""
     report, profile = sys.unraisablehook, sys.getprofile()
     monkeypatch.setattr(
         sys, "unraisablehook", lambda what: None if isinstance(what.exc_value, Interrupted) else report(what)

@@ -83,9 +83,7 @@ def test_a_process_killed_at_a_mark_loses_nothing_that_it_acknowledged(
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_a_process_killed_anywhere_loses_nothing_that_it_acknowledged(
-    folder: Path, seed: int, campaign: bool
-) -> None:
+def test_a_process_killed_anywhere_loses_nothing_that_it_acknowledged(folder: Path, seed: int, campaign: bool) -> None:
     mortals = Mortals(folder / "mortal.db")
     chance = random.Random(seed)
     for _ in range(130 if campaign else 8):

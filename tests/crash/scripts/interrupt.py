@@ -37,7 +37,8 @@ commits = {"single": ledger.single, "several": ledger.several, "large": lambda d
 number = 0
 for point in child.POINTS:
     for kind, commit in commits.items():
-        # Checkpoints come when they come, so their mark may be met by a later transaction; the others end by themselves.
+        # Checkpoints come when they come, so their mark may be met by a later transaction; the others end by
+        # themselves.
         for count in range(1, COUNT_MAX):
             number += 1
             db.actor = str(number)
