@@ -23,12 +23,13 @@ from warnings import warn
 import apsw
 
 from veritydb import backups, blob, constants, cursor, errors, functions
+from veritydb.boundaries import BARE_BEGIN
 from veritydb.constants import LEGACY_TRANSACTION_CONTROL
 from veritydb.cursor import Cursor
 from veritydb.deprecations import keyword_only_soon, positional_soon
 from veritydb.errors import DataError, OperationalError, ProgrammingError
 from veritydb.row import kind_of, type_name
-from veritydb.session import BARE_BEGIN, Session
+from veritydb.session import Session
 from veritydb.sharing import SharedSession, share
 
 if TYPE_CHECKING:

@@ -1,0 +1,324 @@
+"""Where the transactions of one connection begin and end, and what is left when a statement fails.
+
+The half of :class:`veritydb.session.Session` that the runners of statements (:mod:`veritydb.running`) lean on: a
+transaction is opened and joined before a statement that writes, an empty database gets its AppliedIndex at its first
+use, and a bare statement that fails leaves what bare SQLite would have left. What to run, and when the program's own
+transactions begin, is the session's business.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import apsw
+
+from veritydb import applied, errors, opening
+from veritydb.errors import ProgrammingError, StatementRefused
+from veritydb.hooks.capture import StatementMark
+from veritydb.planner import Kind, Plan, Planner
+from veritydb.records import Writer
+from veritydb.recovery import Recovery
+from veritydb.sealing import Opener, Sealer
+from veritydb.streams import Stream
+from veritydb.transaction import Transactions, busy
+from veritydb.translation import translated
+
+LEGACY_TRANSACTION_CONTROL = -1
+_PATIENCE = 0.2
+"""Seconds that opening waits for the locks, to redo what is missing; a writer may hold them for long."""
+BARE_BEGIN = "BEGIN/*bare*/"
+"""Begins the transaction around one bare statement. No program knows of it, so no trace shows it."""
+
+
+class Boundaries:
+    """The connection's parts, and the ways into and out of its transactions."""
+
+    def __init__(self, stream: Stream, *, timeout: float, actor: str, register: Callable[[Any], object] | None) -> None:
+        self.db = db = stream.db
+        self.stream = stream
+        self._readers: list[apsw.Connection] = []
+        database_key = stream.keyring.current if stream.keyring is not None else None
+        self.planner = Planner(db, encrypted=database_key is not None, in_memory=not stream.path)
+        opener = Opener(stream.keyring)
+        self._recovery = Recovery(stream.path or ":memory:", opener, register=register)
+        writer = Writer(stream.log, Sealer(database_key))
+        self._writer = writer
+        self.transactions = Transactions(
+            db,
+            self.planner,
+            stream.log,
+            writer,
+            self._recovery,
+            path=stream.path,
+            folder=stream.folder,
+            timeout=timeout,
+            reader=self._reader,
+        )
+        self.transactions.actor = actor
+        self.capture = self.transactions.capture
+        self.counters = self.transactions.counters
+        self._inner = db.cursor()
+        self.control = db.cursor()
+        self.fresh = stream.fresh
+        self.schema_touched = False
+        self.offset_before: int | None = None
+        """The connection's last offset before the statement that ran last and was not a plain read."""
+        self._autocommit: bool | int = LEGACY_TRANSACTION_CONTROL
+        self.begin_text: str | None = "BEGIN"
+        """The BEGIN that a row-writing statement gets; None: it is wrapped for itself alone."""
+
+    # Beginning and ending ---------------------------------------------------------------------------------------------
+
+    def enter(self, plan: Plan) -> bool:
+        """See that a transaction is open and joined. Returns True if it is for this statement alone."""
+        bare = False
+        if not self.db.in_transaction:
+            begin = self.begin_text
+            if begin is None or not plan.is_dml or self._autocommit is True:
+                begin, bare = BARE_BEGIN, True
+            self.start(begin)
+        if not self.capture.joined:
+            try:
+                self.transactions.join()
+            except BaseException as error:
+                if plan.kind is Kind.ROWS:
+                    self.counters.changes = None  # A statement that failed has changed nothing, begun or not.
+                if bare and self.db.in_transaction:
+                    self.transactions.rollback()
+                if isinstance(error, apsw.Error):
+                    raise translated(error) from error
+                raise
+            if self.capture.schema_moved:
+                self.planner.forget()
+        return bare
+
+    def abandon(self) -> None:
+        """Roll back a bare statement that could not be committed; nobody is there to try again."""
+        if self.db.in_transaction:
+            self.rolled_back(self.transactions.rollback)
+
+    def interrupted(
+        self, error: BaseException, offset: int | None, cursor: apsw.Cursor | None = None, *, bare: bool = False
+    ) -> None:
+        """Leave no half-made step behind ``error``, which a signal's handler raised, and say on it what has committed.
+
+        ``offset`` is the connection's last one before the call that was interrupted; ``bare`` says that what is open
+        was opened for that call alone.
+        """
+        if cursor is not None:
+            cursor.execute("")  # Rows of RETURNING that were not fetched would keep the statement running.
+        self.transactions.interrupted()
+        if bare:
+            self.abandon()
+        if self.transactions.last_offset != offset and not hasattr(error, "committed_offset"):
+            error.committed_offset = self.transactions.last_offset  # type: ignore[attr-defined]
+
+    def _is_bare(self, plan: Plan) -> bool:
+        """Whether a statement that finds no transaction open gets one for itself alone."""
+        if plan.kind in (Kind.BEGIN, Kind.SAVEPOINT):
+            return False
+        return self.begin_text is None or not plan.is_dml or self._autocommit is True
+
+    def enter_write(self) -> bool:
+        """Open and join a transaction for a write that is not a statement. Returns True if it is for that alone."""
+        return self.enter(_WRITE)
+
+    def start(self, begin: str) -> None:
+        """Run ``begin``, a BEGIN of any kind."""
+        if self.fresh:
+            self.first_use()
+        try:
+            self.control.execute(begin)
+        except Exception as error:
+            self.failed(error)
+        self.transactions.begun = begin
+        if self.db.txn_state("main") == apsw.SQLITE_TXN_WRITE:
+            # BEGIN IMMEDIATE or EXCLUSIVE. Joining now means that what it reads next is the log's end.
+            try:
+                self.transactions.join(untouched=True)
+            except BaseException as error:
+                self.transactions.rollback()
+                if isinstance(error, apsw.Error):
+                    raise translated(error) from error
+                raise
+
+    def first_use(self) -> None:
+        """Give an empty database its AppliedIndex; as late as this, so that its encoding can still be chosen."""
+        if not self.fresh or self.db.in_transaction or self.stream.read_only:
+            return
+        planner = self.planner
+        planner.internal += 1
+        self.capture.enabled = False
+        try:
+            if self.stream.path:
+                self._inner.execute("PRAGMA journal_mode = WAL").fetchall()
+            with self.counters.kept():
+                self._recovery.initialise(
+                    self.db, self._inner, self.stream.log, self._writer, self.transactions.timeout
+                )
+        except apsw.Error as error:
+            raise translated(error) from error
+        finally:
+            planner.internal -= 1
+            self.capture.enabled = True
+        self.fresh = False
+
+    def rolled_back(self, rollback: Callable[[], None]) -> None:
+        """Run ``rollback`` and forget what was known of a schema that it undid."""
+        try:
+            rollback()
+        except Exception as error:
+            self.failed(error)
+        if self.schema_touched:
+            self.schema_touched = False
+            self.planner.forget()
+
+    def statement_failed(self, error: BaseException, mark: Any, *, bare: bool) -> NoReturn:
+        """Leave what bare SQLite would have left, and raise ``error`` as ours."""
+        if not isinstance(error, apsw.Error) or hasattr(error, "from_callback"):
+            self.capture.unwind(mark, error)
+        transactions = self.transactions
+        if self.schema_touched:
+            self.planner.forget()
+        if not self.db.in_transaction:
+            transactions.settle()
+        elif bare:
+            capture = self.capture
+            kept = isinstance(error, apsw.ConstraintError) and _extended(error) != apsw.SQLITE_CONSTRAINT_DATATYPE
+            if kept and capture.may_have_captured:
+                # A bare OR FAIL keeps, and commits, its earlier rows; ABORT has undone them. A wrong type in a STRICT
+                # table is no constraint to a conflict clause: nothing of the statement stays.
+                changes = self.counters.current()
+                try:
+                    transactions.finish()
+                except BaseException:
+                    self.abandon()
+                    self.counters.undo(changes)
+                    raise
+            else:
+                transactions.rollback()
+        self.failed(error)
+
+    def failed(self, error: BaseException) -> NoReturn:
+        """Raise ``error`` as ours."""
+        if isinstance(error, apsw.AuthError) and self.planner.refusal is not None:
+            refusal, self.planner.refusal = self.planner.refusal, None
+            raise StatementRefused(f"{refusal}; nothing was changed") from error
+        if isinstance(error, apsw.BindingsError):
+            raise ProgrammingError(_bindings_message(str(error))) from error
+        if getattr(error, "extendedresult", 0) == apsw.SQLITE_CONSTRAINT_COMMITHOOK:
+            poison = self.capture.poison  # A statement that has ended its transaction by itself, and was not let.
+            if isinstance(poison, errors.CaptureError):
+                raise poison from error
+        if isinstance(error, apsw.Error):
+            raise translated(error) from error
+        try:
+            raise error
+        finally:
+            del error  # In this frame it would be a cycle, which keeps the cursor and its statement for a while.
+
+    def statement_mark(self) -> StatementMark:
+        """Return where the statement that follows begins."""
+        if self.capture.tail_due:
+            self.transactions.join_tail()
+        return self.capture.statement_mark()
+
+    def virtual_written(self, plan: Plan) -> None:
+        """Tell the capture which virtual tables a statement wrote."""
+        capture = self.capture
+        for name in plan.written & capture.virtual_tables:
+            capture.wrote_virtual(name)
+        if capture.tail_due:
+            self.transactions.join_tail()
+
+    def pragma(self, name: str) -> int:
+        """Return a header field of the main database."""
+        self.planner.internal += 1
+        try:
+            return int(self._inner.execute(f"PRAGMA main.{name}").get)
+        finally:
+            self.planner.internal -= 1
+
+    def _prepare(self) -> None:
+        """Settings every connection has, then recovery."""
+        db, stream = self.db, self.stream
+        db.set_busy_timeout(int(self.transactions.timeout * 1000))
+        self.planner.internal += 1
+        self.capture.enabled = False  # The change to WAL is a commit, and not one of the log.
+        try:
+            if stream.keyring is not None:
+                db.pragma("temp_store", 2)
+            if stream.read_only:
+                return
+            if stream.path:
+                db.pragma("synchronous", 1)
+                if not stream.fresh:
+                    db.pragma("journal_mode", "WAL")
+        finally:
+            self.planner.internal -= 1
+            self.capture.enabled = True
+        log = stream.log
+        if stream.fresh or (log.torn is None and log.head.next_offset == self._file_offset()):
+            return
+        db.set_busy_timeout(int(_PATIENCE * 1000))
+        try:
+            self.transactions.recover(_PATIENCE)
+        except (apsw.Error, errors.OperationalError) as error:
+            if not busy(error):
+                raise
+            # Somebody else holds the locks, and has found what we found or will find it.
+        finally:
+            db.set_busy_timeout(int(self.transactions.timeout * 1000))
+
+    def _file_offset(self) -> int:
+        log = self.stream.log
+        index = applied.read(self._inner)
+        assert index is not None
+        if index.next_offset > log.head.next_offset:
+            # Somebody may have committed between our look at the log and this one at the file: look again.
+            try:
+                log.acquire(0)
+            except errors.OperationalError as error:
+                if not busy(error):
+                    raise
+                return index.next_offset  # Whoever joins compares again.
+            log.release()
+        self._recovery.check(log, index)
+        return index.next_offset
+
+    def _reader(self) -> apsw.Connection | None:
+        """Return a read-only connection to the same file, opened at its first use."""
+        if not self.stream.path:
+            return None
+        if not self._readers:
+            keyring = self.stream.keyring
+            file_key = keyring.current.file_key() if keyring is not None else None
+            reader = opening.open_file(self.stream.path, file_key, read_only=True)
+            # A reader of a WAL waits for nobody, unless PRAGMA locking_mode keeps everybody out for good.
+            reader.set_busy_timeout(int(min(self.transactions.timeout, _PATIENCE) * 1000))
+            self._readers.append(reader)
+        return self._readers[0]
+
+
+_COUNTS = re.compile(r"uses (\d+) and there are (\d+) supplied")
+
+
+def _bindings_message(message: str) -> str:
+    found = _COUNTS.search(message)
+    if found is None:
+        return message
+    return (
+        f"Incorrect number of bindings supplied. The current statement uses {found[1]}, "
+        f"and there are {found[2]} supplied."
+    )
+
+
+def _extended(error: apsw.Error) -> int:
+    code: int = getattr(error, "extendedresult", 0)
+    return code
+
+
+_WRITE = Plan("")
+_WRITE.kind, _WRITE.reads = Kind.SETTING, False
