@@ -15,7 +15,7 @@ from typing import Any
 
 import apsw
 
-from veritydb import applied
+from veritydb import applied, opening
 from veritydb.applied import AppliedIndex
 from veritydb.errors import LogMismatch, OperationalError
 from veritydb.events import Cut, Genesis
@@ -133,7 +133,7 @@ def restore(stream: Stream, *, key: Any, register: Callable[[Any], object] | Non
     try:
         log.acquire(timeout)
         try:
-            if path.exists() and path.stat().st_size:
+            if _is_made(stream, timeout):
                 return
             from veritydb.replay.rebuilding import rebuild
 
@@ -150,6 +150,18 @@ def restore(stream: Stream, *, key: Any, register: Callable[[Any], object] | Non
         log.close()
         with contextlib.suppress(OSError):
             unfinished.unlink(missing_ok=True)
+
+
+def _is_made(stream: Stream, timeout: float) -> bool:
+    """Whether somebody has made the file meanwhile. One with a header and nothing in it was begun, and not made."""
+    file_key = stream.keyring.current.file_key() if stream.keyring is not None else None
+    try:
+        db = opening.open_file(stream.path, file_key, create=False)
+        with contextlib.closing(db):
+            db.set_busy_timeout(int(timeout * 1000))
+            return applied.exists(db.cursor())
+    except apsw.CantOpenError:
+        return False
 
 
 def genesis_of(cursor: apsw.Cursor) -> Genesis:

@@ -92,7 +92,7 @@ class Session(Boundaries):
 
         try:
             stream = opened()
-            if stream.fresh and stream.path and not stream.read_only and _has_records(stream, timeout):
+            while stream.fresh and stream.path and not stream.read_only and _has_records(stream, timeout):
                 restore(stream, key=key, register=function, timeout=timeout)
                 stream = opened()
         except apsw.Error as error:

@@ -1,7 +1,8 @@
-"""One of several that write the same database: ``contend.py PATH WORKER ON_MISSING``, run by tests.support.child.
+"""One of several that write the same database: ``contend.py PATH WORKER ON_MISSING [HARD]``, run by tests.support.child.
 
 For each line of standard input, a number, it commits so many transactions and says ``done``. A file that was replaced
-under its connection is opened again, as the error asks for.
+under its connection is opened again, as the error asks for. HARD: also after errors of SQLite itself, from whose hands
+the file was taken.
 """
 
 import sys
@@ -13,7 +14,8 @@ from tests.support import child
 from tests.support.life import RAW
 
 path, worker, on_missing = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-TRIES_MAX = 20
+EXPECTED = (veritydb.LogMismatch, veritydb.OperationalError) if sys.argv[4:] else (veritydb.LogMismatch,)
+TRIES_MAX = 100
 
 
 def connect() -> veritydb.Connection:
@@ -49,14 +51,17 @@ for line in sys.stdin:
                 else:
                     ledger.several(db, number)
                 break
-            except veritydb.LogMismatch as error:
+            except EXPECTED as error:
                 last = error
                 if db is not None:
                     db.close()
                 db = None
+                if isinstance(error, veritydb.OutcomeUnknown):
+                    break
         else:
             raise last
-        child.say(f"acknowledged {number} {db.last_offset}")
+        if db is not None:
+            child.say(f"acknowledged {number} {db.last_offset}")
     child.say("done")
 if db is not None:
     db.close()
