@@ -1,4 +1,4 @@
-"""One of several that write the same database: ``contend.py PATH WORKER ON_MISSING [HARD]``, run by tests.support.child.
+"""One of several that write one database: ``contend.py PATH WORKER ON_MISSING [HARD]``, run by tests.support.child.
 
 For each line of standard input, a number, it commits so many transactions and says ``done``. A file that was replaced
 under its connection is opened again, as the error asks for. HARD: also after errors of SQLite itself, from whose hands
