@@ -11,6 +11,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import apsw
 import pytest
 
 import veritydb
@@ -142,3 +143,18 @@ def test_the_search_itself_finds_what_is_there(tmp_path: Path, life: Life) -> No
         assert any(MARK.encode() in content for content in nameless_ones)
     finally:
         os.close(nameless)
+
+
+@pytest.mark.parametrize("base", ["", "unix"])
+def test_a_vfs_that_would_write_the_wal_in_clear_is_refused(base: str, tmp_path: Path) -> None:
+    class Passing(apsw.VFS):
+        def __init__(self) -> None:
+            super().__init__("passing", base)
+
+        def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:
+            return apsw.VFSFile(base, name, flags)  # type: ignore[arg-type]
+
+    vfs = Passing()
+    with pytest.raises(veritydb.ConfigurationError, match="in clear"):
+        veritydb.connect(f"file:{tmp_path}/clear.db?vfs=passing", uri=True, key=RAW)
+    vfs.unregister()

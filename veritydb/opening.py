@@ -11,9 +11,11 @@ import hmac
 
 import apsw
 
-from veritydb.errors import KeyMissing, NotEncrypted, OperationalError, WrongKey
+from veritydb.errors import ConfigurationError, KeyMissing, NotEncrypted, OperationalError, WrongKey
 
 SQLITE_HEADER = b"SQLite format 3\0"
+_CIPHER_VFS = "multipleciphers-"
+"""How the names of SQLite3 Multiple Ciphers' VFSs begin; the name of the VFS below follows."""
 
 
 def open_file(
@@ -47,7 +49,17 @@ def open_file(
 
 
 def unlock(connection: apsw.Connection, file_key: bytes, schema: str = "main") -> None:
-    """Give ``connection`` the raw key of a SQLCipher 4 file."""
+    """Give ``connection`` the raw key of a SQLCipher 4 file.
+
+    Raises ConfigurationError if the connection's VFS (``file:…?vfs=…``) is not one that encrypts.
+    """
+    vfs = connection.vfsname(schema) or ""
+    if not vfs.startswith(_CIPHER_VFS):
+        # Where another VFS stands before the one that encrypts, the pages of the WAL are written in clear.
+        raise ConfigurationError(
+            f"the VFS in use, {vfs}, writes in clear; with a key, name {_CIPHER_VFS}… and the VFS, which must not be one "
+            "on top of SQLite's default; nothing was touched"
+        )
     connection.pragma("cipher", "sqlcipher", schema=schema)
     connection.pragma("legacy", 4, schema=schema)
     # The file's salt (its first 16 bytes) is not left to chance: of several connections to a file that is still empty,

@@ -35,6 +35,8 @@ def make(folder: Path, state: str) -> Beginning:
     if state == "new":
         return Beginning(folder, told)
     ledger.create(path, RAW)
+    with contextlib.closing(veritydb.connect(path, key=RAW, isolation_level=None)) as db:
+        db.execute("CREATE TABLE ballast AS SELECT zeroblob(80000) AS body")
     commit(path, told, 20)
     before = path.read_bytes()
     if state == "behind":
@@ -43,6 +45,20 @@ def make(folder: Path, state: str) -> Beginning:
     if state == "missing":
         path.unlink()
     return Beginning(folder, told)
+
+
+def crowded(db: veritydb.Connection, number: int) -> None:
+    """Commit a transaction that has pushed all other pages out of the cache, so that the commit reads them again."""
+    db.execute("PRAGMA cache_size = 10").fetchall()
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        db.execute("INSERT INTO entries VALUES (?, ?, ?)", ledger.rows_of(number, 1)[0])
+        db.execute("SELECT count(*) FROM ballast WHERE instr(body, x'01')").fetchall()
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
 
 
 def commit(path: Path, told: Ledger, count: int) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 import veritydb
 from tests.crash import beginnings, ledger
-from tests.crash.beginnings import NAME, Beginning, run
+from tests.crash.beginnings import NAME, Beginning, crowded, run
 from tests.crash.faults import CIPHER_VFS, Faults, FaultyVFS, fail_log
 from tests.crash.ledger import Ledger
 from tests.crash.small import make_small
@@ -67,11 +67,14 @@ def work(path: Path, vfs: str, told: Ledger) -> None:
         assert vfs
         return
     try:
-        if not told.attempted:
+        new = not told.attempted
+        if new:
             with contextlib.suppress(veritydb.Error):
                 ledger.make_if_needed(db)
         for step in (ledger.single, lambda db, number: ledger.several(db, number, 20)):
             run(db, told, step)
+        if not new:
+            run(db, told, crowded)
         with contextlib.suppress(veritydb.Error):
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     finally:

@@ -14,6 +14,7 @@ import pytest
 from tests.crash import ledger
 from tests.crash.ledger import Ledger
 from tests.crash.small import make_small
+from tests.support import files
 from tests.support.child import POINTS
 from tests.support.life import RAW
 from tests.support.processes import Child, Ended, run
@@ -82,6 +83,9 @@ def test_a_process_killed_at_a_mark_loses_nothing_that_it_acknowledged(
     for count in counts:
         mortals.die_at(point, count)
     assert mortals.deaths == len(counts)
+    if point == "torn append":
+        with files.opened_log(mortals.path) as log:
+            assert log.head.generation == len(counts)  # The log says of each cut that it was made.
 
 
 @pytest.mark.parametrize("seed", range(2))
