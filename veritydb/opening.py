@@ -57,8 +57,8 @@ def unlock(connection: apsw.Connection, file_key: bytes, schema: str = "main") -
     if not vfs.startswith(_CIPHER_VFS):
         # Where another VFS stands before the one that encrypts, the pages of the WAL are written in clear.
         raise ConfigurationError(
-            f"the VFS in use, {vfs}, writes in clear; with a key, name {_CIPHER_VFS}… and the VFS, which must not be one "
-            "on top of SQLite's default; nothing was touched"
+            f"the VFS in use, {vfs}, writes in clear; with a key, name {_CIPHER_VFS}… and the VFS, which must not be "
+            "one on top of SQLite's default; nothing was touched"
         )
     connection.pragma("cipher", "sqlcipher", schema=schema)
     connection.pragma("legacy", 4, schema=schema)
