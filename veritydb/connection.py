@@ -33,7 +33,11 @@ from veritydb.session import Session
 from veritydb.sharing import SharedSession, share
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from typing import Self
+
+    from veritydb.subscriptions.subscription import Subscription
+    from veritydb.subscriptions.updates import TableUpdate
 
 _LEVELS = ("", "DEFERRED", "IMMEDIATE", "EXCLUSIVE")
 _LIMITS = frozenset(getattr(constants, name) for name in constants.__all__ if name.startswith("SQLITE_LIMIT_"))
@@ -270,6 +274,33 @@ class Connection:
             yield
         finally:
             session.reason_text = before
+
+    def subscribe(
+        self,
+        tables: str | Collection[str] | None = None,
+        actions: str | Collection[str] | None = None,
+        since: object = None,
+        images: bool = False,
+        where: Callable[[TableUpdate], Any] | None = None,
+        snapshot: bool = False,
+        buffer: int = 1_000,
+    ) -> Subscription:
+        """Return the changes that are committed from now on, by anybody: iterate over it, or use ``async for``.
+
+        ``tables``    names of tables; None: all
+        ``actions``   of "insert", "update", "delete"; None: all
+        ``since``     a cursor or the offset of a transaction: what came after it is sent first; -1: from the beginning
+        ``images``    whether updates carry the rows before and after
+        ``where``     called with each update, images included; false: it is left out
+        ``snapshot``  whether the rows there are now come first
+        ``buffer``    how many updates are read ahead for this subscriber, where it reads the past
+
+        The subscription outlives the connection; close it, or use ``with``. Raises UnknownTable, CursorMalformed,
+        CursorAhead.
+        """
+        from veritydb.subscriptions.connecting import subscribe
+
+        return subscribe(self._opened(), tables, actions, since, images, where, snapshot, buffer)
 
     # Functions and handlers -------------------------------------------------------------------------------------------
 

@@ -18,7 +18,9 @@ The tree is PEP 249's, and each of its classes is also a class of :mod:`sqlite3`
           ├── InternalError
           │    └── CaptureError          a change could not be captured; rolled back
           ├── ProgrammingError
-          │    └── ConfigurationError    an option, URL or key file says what cannot be
+          │    ├── ConfigurationError    an option, URL or key file says what cannot be
+          │    ├── SubscriptionClosed    the subscription or its feed was closed
+          │    └── CursorProblem         CursorMalformed, CursorAhead, UnknownTable: what was asked of a feed cannot be
           ├── NotSupportedError
           │    └── StatementRefused      a statement that cannot be logged exactly, refused before it changed anything
           ├── KeyProblem                 WrongKey, KeyMissing, NotEncrypted
@@ -102,6 +104,38 @@ class CaptureError(InternalError):
 
 class ConfigurationError(ProgrammingError):
     """An option, a URL, an environment variable or a key file says what cannot be."""
+
+
+class SubscriptionClosed(ProgrammingError):
+    """The subscription, or the feed it reads, was closed; what was not read is in the log."""
+
+
+class CursorProblem(ProgrammingError):
+    """Base of the errors about what was asked of a feed; nothing was read."""
+
+
+class CursorMalformed(CursorProblem):
+    """The text is no cursor and no offset."""
+
+
+class CursorAhead(CursorProblem):
+    """The cursor lies behind the last committed transaction: it is of another database, or of one that was set back.
+
+    ``offset`` is the cursor's, ``last`` that of the last transaction.
+    """
+
+    def __init__(self, *, offset: int, last: int) -> None:
+        super().__init__(f"the cursor is at offset {offset}, and the last transaction is {last}; nothing was read")
+        self.offset = offset
+        self.last = last
+
+
+class UnknownTable(CursorProblem):
+    """There is no such table. ``table`` is its name."""
+
+    def __init__(self, table: str) -> None:
+        super().__init__(f"no such table: {table}; nothing was read")
+        self.table = table
 
 
 class StatementRefused(NotSupportedError):

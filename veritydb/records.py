@@ -15,7 +15,7 @@ from pathlib import Path
 from veritydb.codec import Piece, decode_part, encode_part
 from veritydb.errors import LogDamaged, TransactionTooLarge
 from veritydb.events import Cut, Event, Genesis
-from veritydb.log import Place, Replicator, StoredRecord
+from veritydb.log import Place, Recorded, Replicator, StoredRecord
 from veritydb.log.record import PART_MAX, Kind, pack_header
 from veritydb.log.spill import Spill
 from veritydb.sealing import Opener, Sealer
@@ -171,7 +171,7 @@ class Writer:
 class Reader:
     """Streams transactions out of a log."""
 
-    def __init__(self, log: Replicator, opener: Opener) -> None:
+    def __init__(self, log: Recorded, opener: Opener) -> None:
         self._log = log
         self._opener = opener
 

@@ -43,6 +43,7 @@ from veritydb.hooks.capture import Capture
 from veritydb.log import Replicator
 from veritydb.log.lock import LogBusy
 from veritydb.planner import Planner
+from veritydb.publishing import topic_of
 from veritydb.records import Spilled, Writer, one_transaction
 from veritydb.recovery import Recovery
 from veritydb.translation import translated
@@ -102,6 +103,8 @@ class Transactions:
         self.said = ("", "")
         """Actor and reason of the open transaction: what held when it joined, or was set since."""
         self.last_offset: int | None = None
+        self.topic = topic_of(str(folder) if folder is not None else path or ":memory:", log.stream)
+        """Whom to tell of a commit."""
         self.counters = Counters(db)
         self.capture = Capture(db, self, _Overflow(self), quiet=planner)
 
@@ -193,6 +196,10 @@ class Transactions:
                     self._applied = self._pending
                     self._agreed = head = self._log.head
                     self.last_offset = head.next_offset - 1
+                    self._reset()
+                    if self.topic.notify is not None:
+                        self.topic.publish(head.next_offset)
+                    return
                 self._reset()
         elif active:
             # An I/O error inside Sync made SQLite roll back, and what then was committed was nothing.
@@ -336,6 +343,7 @@ class Transactions:
             )
             unknown.committed_offset = offset  # type: ignore[attr-defined]
             raise unknown from error
+        self.topic.publish(offset + 1)
         if not isinstance(error, Exception):
             error.committed_offset = offset  # type: ignore[attr-defined]
             raise error

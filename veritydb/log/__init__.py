@@ -6,6 +6,7 @@
 ``reading``    a walk through the log from an offset to a known head, without the lock
 ``index``      sidecars of closed segments, hints for that walk
 ``store``      :class:`Log`: lock, append, roll, catch up, cut
+``tailing``    :class:`Tail`: follows a log that others write, without the lock
 ``lock``       the folder's lock and its marker
 ``spill``      sealed parts of a large transaction, put aside on disk
 ``memory``     :class:`MemoryLog`: the same for a database in memory
@@ -31,6 +32,14 @@ from veritydb.log.store import SEGMENT_SIZE, Log
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+class Recorded(Protocol):
+    """A log that can be read."""
+
+    def records(self, start_offset: int = 0, *, place: Place | None = None) -> Iterator[StoredRecord]:
+        """Yield records from an offset up to what is known of its end."""
+        ...
 
 
 class Replicator(Protocol):
@@ -109,6 +118,7 @@ __all__ = [
     "MemoryLog",
     "Place",
     "RecordHeader",
+    "Recorded",
     "Replicator",
     "Spill",
     "StoredRecord",

@@ -1,0 +1,116 @@
+"""Waiting until a log may have grown: woken by this process's commits, and by the file system for those of others.
+
+The feed's thread waits here. On Linux the kernel tells of every write to the log's files (inotify(7), through
+asyncinotify); the write of a record is told of when it is durable, because it is one synchronous write. Where there is
+no such notification, or no more instances of it, the feed looks every :data:`POLL` seconds instead, and says so in
+:attr:`Waiter.how`. What wakes is never believed: the log is.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from asyncinotify import Watch
+
+POLL = 0.05
+"""Seconds between looks where nothing notifies."""
+CHECK = 1.0
+"""Seconds between looks where something does: for a folder that was moved, and for an append that a crash left."""
+INOTIFY, POLLING, NOTHING = "inotify", "poll", "process"
+
+_DRAIN = 1 << 16
+
+
+class Waiter:
+    """Waits for one log. ``wake`` may be called from any thread; all else is for the one that waits."""
+
+    def __init__(self, folder: str | None, *, how: str | None = None) -> None:
+        """``folder`` is None for a log in memory, which only this process writes; ``how`` forces "poll"."""
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._read, False)
+        os.set_blocking(self._write, False)
+        self._poll = select.poll()
+        self._poll.register(self._read, select.POLLIN)
+        self._folder = folder
+        self._inotify: Any = None  # An Inotify; its methods take a PathLike of unknown type.
+        self._folder_watch: Watch | None = None
+        self._watch: Watch | None = None
+        self._watched = ""
+        self._closed = False
+        self.how = NOTHING if folder is None else POLLING
+        if folder is not None and how is None and sys.platform == "linux":
+            self._begin(folder)
+
+    def wake(self) -> None:
+        """Let the wait end now."""
+        try:
+            os.write(self._write, b"\0")
+        except (BlockingIOError, OSError):
+            pass  # It is full, so the wait ends anyway; or closed, so nobody waits.
+
+    def follow(self, path: str) -> None:
+        """Watch this file from now on: the segment in which the next record will stand."""
+        if self._inotify is None or path == self._watched:
+            return
+        from asyncinotify import Mask
+
+        if self._watch is not None:
+            self._forget(self._watch)
+            self._watch = None
+        try:
+            self._watch = self._inotify.add_watch(path, Mask.MODIFY)
+            self._watched = path
+        except OSError:
+            self._watched = ""  # It is gone: the feed will find that, too, and looks again after CHECK.
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Return when something may have been written, at the latest after ``timeout`` seconds."""
+        if timeout is None:
+            timeout = {INOTIFY: CHECK, POLLING: POLL, NOTHING: 60.0}[self.how]
+        for fd, _ in self._poll.poll(timeout * 1000):
+            try:
+                while len(os.read(fd, _DRAIN)) == _DRAIN:
+                    pass
+            except BlockingIOError:
+                pass
+
+    def close(self) -> None:
+        """Give the descriptors back. Nobody may be waiting."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._inotify is not None:
+            self._inotify.close()
+        os.close(self._read)
+        os.close(self._write)
+
+    def _begin(self, folder: str) -> None:
+        try:
+            from asyncinotify import InitFlags, Inotify, Mask
+
+            self._inotify = Inotify(flags=InitFlags.CLOEXEC | InitFlags.NONBLOCK)
+        except (ImportError, OSError):
+            return  # Not installed, or no instance left (fs.inotify.max_user_instances).
+        try:
+            mask = Mask.MOVED_TO | Mask.MOVE_SELF | Mask.DELETE_SELF
+            self._folder_watch = self._inotify.add_watch(folder, mask)
+        except OSError:
+            self._inotify.close()
+            self._inotify = None
+            return
+        self._poll.register(self._inotify.fd, select.POLLIN)
+        self.how = INOTIFY
+
+    def _forget(self, watch: Any) -> None:
+        assert self._inotify is not None
+        try:
+            self._inotify.rm_watch(watch)
+        except (OSError, KeyError):
+            pass  # The file is gone, and its watch with it.
+
+
+__all__ = ["CHECK", "INOTIFY", "NOTHING", "POLL", "POLLING", "Waiter"]
