@@ -1,0 +1,16 @@
+"""Viewstamped Replication: one replica of the log as a state machine, without clocks, sockets or disks.
+
+=================  ==================================================================================================
+``quorums``        how many members it takes, tabulated
+``entry``          an op as bytes: header and body
+``messages``       what members and clients say to each other
+``effects``        what goes into a replica and comes out; the driver's contract
+``superblock``     what a member knows of itself, durably
+``recovery``       what a journal's bytes mean after a crash
+``choosing``       which log a new view gets
+``replica``        :class:`Replica`: the state machine
+=================  ==================================================================================================
+
+A node drives it with real peers, :mod:`veritydb.simulation` with imaginary ones: the same code, so what the simulation
+proves holds in production. ``docs/internals/vsr.md`` has the glossary, the messages, and the protocols.
+"""
