@@ -1,6 +1,7 @@
 """The Cap'n Proto definitions of every byte that leaves memory.
 
-``record`` defines log records, ``files`` the small files and the row around them. The ``.capnp`` files are the
+``record`` defines log records, ``files`` the small files and the row around them, ``kernel`` what a group of nodes is
+asked and answers. The ``.capnp`` files are the
 documentation; nothing here adds to them.
 
 They are loaded when they are first asked for: pycapnp, with the asyncio it brings, is a third of the time that
@@ -15,6 +16,7 @@ from typing import Any
 
 record: Any
 files: Any
+kernel: Any
 
 _HERE = Path(__file__).resolve().parent
 
@@ -35,4 +37,4 @@ def _parser() -> Any:
     return library.SchemaParser()
 
 
-__all__ = ["files", "record"]
+__all__ = ["files", "kernel", "record"]

@@ -6,15 +6,16 @@ The driver's contract, which :mod:`veritydb.simulation` and :mod:`veritydb.clust
 2. Call ``step(now, event)`` for one event at a time, and carry out the effects in order. Never two at once.
 3. ``Send`` may be lost, repeated, delayed, reordered; what arrives is what was sent (checksum, authenticity, cluster
    are checked before), from whom it says.
-4. ``Write``: when all of it is durable, ``WriteDone(token, ok=True)``; if any call failed, ``ok=False``, and the replica
-   halts: a sync that failed is final. Writes may finish in any order. Until ``WriteDone`` nothing is promised of the bytes.
+4. ``Write``: when all of it is durable, ``WriteDone(token, ok=True)``; if any call failed, ``ok=False``, and the
+   replica halts: a sync that failed is final. Writes may finish in any order. Until ``WriteDone`` nothing is promised
+   of the bytes.
 5. ``Read``: ``ReadDone(token, data)`` with the bytes as they are on disk now, or None if they cannot be had.
 6. ``Tick`` at a steady pace (``TICK_MS``); time is counted in ticks and used for liveness only. ``now`` becomes the
    timestamp of ops, and nothing else.
 7. ``Committed``: keep what its outputs say, in order; ``Retained(op)`` when all of it up to ``op`` is durable. A
    checkpoint waits for that. After a restart ops come again: keeping twice must be harmless.
-8. ``Halt``: nothing of this process's replica may speak again. Restarting it from disk is allowed, and is decided by people
-   for the reasons named in ``docs/internals/vsr.md``.
+8. ``Halt``: nothing of this process's replica may speak again. Restarting it from disk is allowed, and is decided by
+   people for the reasons named in ``docs/internals/vsr.md``.
 """
 
 from __future__ import annotations

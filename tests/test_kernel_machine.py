@@ -1,0 +1,107 @@
+"""The kernel: streams grow by compare-and-append, ids are decided once, sessions answer twice what they did once."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+from tests.support.node import ANYWHERE, STREAM, Node, name, record
+from veritydb.chain import ZERO_HASH
+from veritydb.kernel import (
+    Append,
+    Appended,
+    BatchRequest,
+    Conflict,
+    Created,
+    CreateStream,
+    Forbidden,
+    Head,
+    Known,
+    RecordAppended,
+    Refusal,
+    Refused,
+    Registered,
+    Resolve,
+    StreamCreated,
+    head,
+    restore,
+    snapshot,
+)
+
+
+def test_a_record_that_builds_on_the_head_becomes_the_head() -> None:
+    node = Node(STREAM)
+    first = record()
+    digest = sha256(ZERO_HASH + first).digest()
+    assert node.ask(Append((), first)) == Appended(0, 1, digest)
+    assert node.outputs[0].effects == (RecordAppended(STREAM, 0, 1, digest, first),)
+    assert head(node.state, STREAM) == Head(1, digest)
+    second = record(1, digest, id_=name(2))
+    assert node.ask(Append((), second)) == Appended(1, 2, sha256(digest + second).digest())
+
+
+def test_a_record_that_builds_on_anything_else_is_refused_with_the_head() -> None:
+    node = Node(STREAM)
+    node.ask(Append((), record()))
+    there = head(node.state, STREAM)
+    assert there is not None
+    before = node.state
+    for stale in (record(0, ZERO_HASH, id_=name(2)), record(1, bytes(31) + b"x", id_=name(2))):
+        assert node.ask(Append((), stale)) == Conflict(*there)
+        assert node.outputs[0].effects == ()
+    assert node.state.streams == before.streams
+    assert node.state.ids == before.ids
+
+
+def test_an_append_sent_again_is_known_even_though_the_head_has_moved() -> None:
+    node = Node(STREAM)
+    first = record()
+    reply = node.ask(Append((), first))
+    assert isinstance(reply, Appended)
+    assert node.ask(Append((), first), client=name(0xD)) == Known(name(1), 0, reply.hash)
+
+
+def test_an_id_that_is_resolved_before_its_append_arrives_is_forbidden() -> None:
+    node = Node(STREAM)
+    assert node.ask(Resolve(STREAM, name(1), 0)) == Forbidden(name(1))
+    assert node.ask(Append((), record()), client=name(0xD)) == Forbidden(name(1))
+    assert head(node.state, STREAM) == Head(0, ZERO_HASH)
+
+
+def test_a_request_sent_twice_is_executed_once_even_inside_one_op() -> None:
+    node = Node(STREAM)
+    request = node.request(Append((), record()))
+    first, second = node.batch(request, request)
+    assert first == second
+    assert [len(output.effects) for output in node.outputs] == [1, 0]
+    (third,) = node.batch(request)
+    assert third == first
+    assert head(node.state, STREAM) == Head(1, first.hash)  # type: ignore[union-attr]
+
+
+def test_a_session_is_named_by_the_op_that_registered_it() -> None:
+    node = Node()
+    assert node.register(name(1)) == Registered(1)
+    assert node.register(name(2)) == Registered(2)
+    assert node.register(name(1)) == Registered(1)
+    assert node.outputs[0].session == 1
+
+
+def test_a_request_of_no_session_is_refused() -> None:
+    node = Node()
+    (reply,) = node.batch(BatchRequest(name(1), 1, 1, b"x"))
+    assert reply == Refused(Refusal.SESSION_UNKNOWN)
+
+
+def test_a_stream_is_created_once() -> None:
+    node = Node()
+    assert node.ask(CreateStream(STREAM, ANYWHERE)) == Created(STREAM, existed=False)
+    assert node.outputs[0].effects == (StreamCreated(STREAM, ANYWHERE),)
+    assert node.ask(CreateStream(STREAM, ANYWHERE)) == Created(STREAM, existed=True)
+    assert node.outputs[0].effects == ()
+
+
+def test_a_state_comes_back_from_its_snapshot() -> None:
+    node = Node(STREAM)
+    node.ask(Append((), record()))
+    node.ask(Resolve(STREAM, name(9), 1))
+    assert restore(snapshot(node.state)) == node.state
