@@ -16,6 +16,8 @@ from hashlib import sha256
 from struct import Struct
 from typing import NamedTuple
 
+from veritydb.tuples import make
+
 VERSION = 1
 
 HEADER_SIZE = 208
@@ -154,9 +156,12 @@ def unpack_header(data: bytes) -> RecordHeader:
     if first_offset + transaction_count > OFFSET_MAX:
         raise Malformed("offsets beyond what a stream can have")
 
-    return RecordHeader(
-        stream, first_offset, timestamp, prev_hash, id_, key_id, salt, nonce_high + nonce_low, parts_digest,
-        parts_length, tail_length, part_count, generation, transaction_count, known, version,
+    return make(
+        RecordHeader,
+        (
+            stream, first_offset, timestamp, prev_hash, id_, key_id, salt, nonce_high + nonce_low, parts_digest,
+            parts_length, tail_length, part_count, generation, transaction_count, known, version,
+        ),
     )  # fmt: skip
 
 

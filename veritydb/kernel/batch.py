@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 from veritydb.chain import Malformed
 from veritydb.packing import PADDING
+from veritydb.tuples import make
 
 REQUESTS_MAX = 1024
 """Requests of one op."""
@@ -135,7 +136,7 @@ def decode_batch(body: bytes) -> tuple[BatchRequest, ...]:
             or body[end : end + padding] != PADDING[padding]
         ):
             raise BadBatch(f"the command of request {len(requests)} is not where it should be")
-        requests.append(BatchRequest(client, session, number, body[begin:end]))
+        requests.append(make(BatchRequest, (client, session, number, body[begin:end])))
         begin = end + padding
         at += (length + 7 >> 3) - _STEP
     if begin != size:

@@ -21,6 +21,7 @@ from typing import NamedTuple, TypeAlias
 
 from veritydb.chain import HEADER_SIZE, Malformed
 from veritydb.packing import PADDING
+from veritydb.tuples import make
 
 VERSION = 1
 ID_SIZE = 16
@@ -125,11 +126,12 @@ _HEAD = Struct("<IIQHHHH")
 _CREATE = Struct("<16s32s")
 _RESOLVE = Struct("<16s16sQ")
 _LIST = Struct("<Q")
-_APPEND = Struct("<IIQHHHH48sQQ")
+_APPEND = Struct("<II64sQQ")
 _SIZE = _APPEND.size
+_FIELDS = slice(_HEAD.size, _HEAD.size + 48)
 _WORDS = _SIZE // 8 - 1
 _REGISTER, _CREATE_STREAM, _APPEND_KIND, _RESOLVE_KIND, _LIST_STREAMS = range(5)
-_NOTHING = bytes(48)
+_IS_APPEND = Struct("<QHHHH48x").pack(_ROOT, VERSION, _APPEND_KIND, 0, 0)
 _BLOB = 2 << 32 | 1
 
 
@@ -154,10 +156,8 @@ def encode_append(ids: tuple[bytes, ...], record: bytes) -> bytes:
     joined = b"".join(ids)
     size, length = len(joined), len(record)
     words = _WORDS + (size >> 3) + (length + 7 >> 3)
-    head = _APPEND.pack(
-        0, words, _ROOT, VERSION, _APPEND_KIND, 0, 0, _NOTHING,
-        size << 35 | 1 << 2 | _BLOB if size else 0, length << 35 | size >> 1 | _BLOB,
-    )  # fmt: skip
+    ids_at = size << 35 | 1 << 2 | _BLOB if size else 0
+    head = _APPEND.pack(0, words, _IS_APPEND, ids_at, length << 35 | size >> 1 | _BLOB)
     return b"".join((head, joined, record, PADDING[-length & 7]))
 
 
@@ -170,36 +170,38 @@ def decode_command(data: bytes) -> Command:
     size = len(data)
     if size < _SIZE:
         raise BadCommand(f"a command of {size} bytes")
-    zero, words, root, version, kind, small, spare, fields, ids_at, record_at = _APPEND.unpack_from(data)
-    if zero or (words + 1) * 8 != size or root != _ROOT or version != VERSION or spare:
-        raise BadCommand("the bytes do not begin as a command of this version does")
+    zero, words, fixed, ids_at, record_at = _APPEND.unpack_from(data)
+    if fixed != _IS_APPEND:
+        return _decode_other(data)
 
-    if kind == _APPEND_KIND:
-        ids_size = ids_at >> 35
-        length = record_at >> 35
-        begin = _SIZE + ids_size
-        end = begin + length
-        padding = -length & 7
-        if (
-            small
-            or fields != _NOTHING
-            or ids_at != (ids_size << 35 | 1 << 2 | _BLOB if ids_size else 0)
-            or record_at != (length << 35 | ids_size >> 1 | _BLOB)
-            or ids_size % ID_SIZE
-            or end + padding != size
-            or data[end:] != PADDING[padding]
-        ):
-            raise BadCommand("the record is not where it should be")
-        if length < HEADER_SIZE or ids_size >= TRANSACTIONS_MAX * ID_SIZE:
-            raise BadCommand(f"a record of {length} bytes with {ids_size // ID_SIZE} more transactions")
-        if ids_size:
-            return Append(tuple(data[at : at + ID_SIZE] for at in range(_SIZE, begin, ID_SIZE)), data[begin:end])
-        return Append((), data[begin:end])
+    ids_size = ids_at >> 35
+    length = record_at >> 35
+    begin = _SIZE + ids_size
+    end = begin + length
+    if (
+        zero
+        or (words + 1) * 8 != size
+        or ids_at != (ids_size << 35 | 1 << 2 | _BLOB if ids_size else 0)
+        or record_at != (length << 35 | ids_size >> 1 | _BLOB)
+        or ids_size % ID_SIZE
+        or end + (-length & 7) != size
+        or data[end:] != PADDING[-length & 7]
+    ):
+        raise BadCommand("the record is not where it should be")
+    if length < HEADER_SIZE or ids_size >= TRANSACTIONS_MAX * ID_SIZE:
+        raise BadCommand(f"a record of {length} bytes with {ids_size // ID_SIZE} more transactions")
+    ids = tuple([data[at : at + ID_SIZE] for at in range(_SIZE, begin, ID_SIZE)]) if ids_size else ()
+    return make(Append, (ids, data[begin:end]))
 
-    command = _decode_small(kind, small, fields)
-    # What was not looked at, unused fields and pointers, is right if the same comes out again.
+
+def _decode_other(data: bytes) -> Command:
+    version, kind, small = _HEAD.unpack_from(data)[3:6]
+    if version != VERSION:
+        raise BadCommand(f"a command of version {version}; this program reads {VERSION}")
+    command = _decode_small(kind, small, data[_FIELDS])
+    # What was not looked at, unused fields, pointers, length, is right if the same comes out again.
     if command is None or encode_command(command) != data:
-        raise BadCommand("the command has fields that its kind has not")
+        raise BadCommand("the bytes are not laid out as those of any command")
     return command
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeAlias
 from blake3 import blake3
 from immutables import Map
 
-from veritydb.chain import HEADER_SIZE, ZERO_HASH, Malformed, RecordHeader, chain_hash, unpack_header
+from veritydb.chain import HEADER_SIZE, ZERO_HASH, Malformed, chain_hash, unpack_header
 from veritydb.kernel.batch import BatchRequest, decode_batch
 from veritydb.kernel.commands import (
     AUTOMATIC,
@@ -60,6 +60,7 @@ from veritydb.kernel.state import (
     command_checksum,
     standing,
 )
+from veritydb.tuples import make
 
 
 class OutOfOrder(Exception):
@@ -105,6 +106,7 @@ _REFUSALS = {
     Verdict.AHEAD: encode_reply(Refused(Refusal.REQUEST_AHEAD)),
     Verdict.UNKNOWN: encode_reply(Refused(Refusal.SESSION_UNKNOWN)),
 }
+_pack_fate = FATE.pack
 _BAD_COMMAND = encode_reply(Refused(Refusal.BAD_COMMAND))
 _BAD_RECORD = encode_reply(Refused(Refusal.BAD_RECORD))
 _BUSY = encode_reply(Refused(Refusal.BUSY))
@@ -163,32 +165,28 @@ class _Work:
             if packed is not None:
                 recent = self._drop(recent.delete(oldest), packed)
             oldest += 1
-        return State(
-            op,
-            self.timestamp,
-            self.streams,
-            self.numbers,
-            self.sessions,
-            self.ids,
-            recent,
-            oldest,
-            self.forgotten,
-            self.tombstones,
-        )
+        return make(
+            State,
+            (
+                op, self.timestamp, self.streams, self.numbers, self.sessions, self.ids, recent, oldest,
+                self.forgotten, self.tombstones,
+            ),
+        )  # fmt: skip
 
     def _drop(self, recent: Map[int, bytes], packed: bytes) -> Map[int, bytes]:
         """Drop what one op decided, except tombstones of appends that could still be accepted: those count as new."""
         kept: list[bytes] = []
-        for stream, id_, _, offset, hash_ in FATE.iter_unpack(packed):
+        for key, _, offset, hash_ in FATE.iter_unpack(packed):
+            stream = key[:ID_SIZE]
             if hash_ != ZERO_HASH:
-                self.ids = self.ids.delete(stream + id_)
+                self.ids = self.ids.delete(key)
                 self.forgotten = self.forgotten.set(stream, offset + 1)
             elif self.streams[stream].next_offset > offset:
-                self.ids = self.ids.delete(stream + id_)
+                self.ids = self.ids.delete(key)
                 self.tombstones -= 1
             else:
-                self.ids = self.ids.set(stream + id_, Fate(self.op, offset, hash_))
-                kept.append(FATE.pack(stream, id_, self.op, offset, hash_))
+                self.ids = self.ids.set(key, Fate(self.op, offset, hash_))
+                kept.append(_pack_fate(key, self.op, offset, hash_))
         return recent.set(self.op, recent.get(self.op, b"") + b"".join(kept)) if kept else recent
 
     def request(self, request: BatchRequest) -> Output:
@@ -208,11 +206,11 @@ class _Work:
                 session = self._make_room()
                 reply = encode_reply(Registered(session))
             elif isinstance(command, Append):
-                reply, effects = self._append(command)
+                reply, effects = self._append(*command)
             else:
                 reply, effects = self._execute(command, client, number)
-            self.sessions = self.sessions.set(client, Session(session, number, checksum, reply, self.op))
-            return Output(client, session, number, reply, effects)
+            self.sessions = self.sessions.set(client, make(Session, (session, number, checksum, reply, self.op)))
+            return make(Output, (client, session, number, reply, effects))
         if isinstance(what, Duplicate):
             return Output(client, self.sessions[client].session, number, what.reply, ())
         return Output(client, session, number, _REFUSALS[what], ())
@@ -256,65 +254,67 @@ class _Work:
         self.numbers = self.numbers.set(count, stream)
         return Created(stream, existed=False), (StreamCreated(stream, placement),)
 
-    def _append(self, command: Append) -> tuple[bytes, tuple[Effect, ...]]:
-        more, record = command
+    def _append(self, more: tuple[bytes, ...], record: bytes) -> tuple[bytes, tuple[Effect, ...]]:
         try:
             header = unpack_header(record[:HEADER_SIZE])
         except Malformed:
             return _BAD_RECORD, ()
-        if not _says_what_is_there(header, len(more), len(record)):
+        (
+            name, first_offset, timestamp, prev_hash, last, _, _, _, _,
+            parts_length, tail_length, _, generation, count, _, _,
+        ) = header  # fmt: skip
+        if parts_length + tail_length != len(record) - HEADER_SIZE:
             return _BAD_RECORD, ()
-        name = header.stream
         stream = self.streams.get(name)
         if stream is None:
             return _STREAM_UNKNOWN, ()
 
+        ids = (*more, last) if count else more
+        if len(ids) != count or (more and len(set(ids)) != count):
+            return _BAD_RECORD, ()
         # An id that is known decides before the head does: somebody who sends an append again must learn that it is
         # committed, not that the head has moved, which it did itself.
-        ids = (*more, header.id) if header.transaction_count else ()
-        if more and len(set(ids)) != len(ids):
-            return _BAD_RECORD, ()
-        for id_ in ids:
-            fate = self.ids.get(name + id_)
-            if fate is not None:
-                known: Reply = Forbidden(id_) if fate.is_tombstone else Known(id_, fate.offset, fate.hash)
-                return encode_reply(known), ()
+        keys = [name + id_ for id_ in ids]
+        for key in keys:
+            if key in self.ids:
+                return encode_reply(_what_became_of(key[ID_SIZE:], self.ids[key])), ()
 
-        number, placement, created, offset, prev_hash, timestamp, generation = stream
-        if header.first_offset != offset or header.prev_hash != prev_hash:
-            return encode_reply(Conflict(offset, prev_hash)), ()
-        if header.timestamp < timestamp or header.generation < generation:
+        number, placement, created, offset, head, timestamp_min, generation_min = stream
+        if first_offset != offset or prev_hash != head:
+            return encode_reply(Conflict(offset, head)), ()
+        if timestamp < timestamp_min or generation < generation_min:
             return _BAD_RECORD, ()
-        if len(self.decided) + len(ids) > IDS_PER_OP_MAX:
+        if len(self.decided) + count > IDS_PER_OP_MAX:
             return _BUSY, ()
 
-        hash_ = chain_hash(prev_hash, record)
+        hash_ = chain_hash(head, record)
         op, at = self.op, offset
-        for id_ in ids:
-            self.ids = self.ids.set(name + id_, Fate(op, at, hash_))
-            self.decided.append(FATE.pack(name, id_, op, at, hash_))
+        for key in keys:
+            self.ids = self.ids.set(key, make(Fate, (op, at, hash_)))
+            self.decided.append(_pack_fate(key, op, at, hash_))
             at += 1
         self.streams = self.streams.set(
-            name, Stream(number, placement, created, at, hash_, header.timestamp, header.generation)
+            name, make(Stream, (number, placement, created, at, hash_, timestamp, generation))
         )
-        return encode_appended(offset, at, hash_), (RecordAppended(name, offset, len(ids), hash_, record),)
+        effect = make(RecordAppended, (name, offset, count, hash_, record))
+        return encode_appended(offset, at, hash_), (effect,)
 
     def _resolve(self, command: Resolve) -> Reply:
         name, id_, since = command
         stream = self.streams.get(name)
         if stream is None:
             return Refused(Refusal.STREAM_UNKNOWN)
-        fate = self.ids.get(name + id_)
-        if fate is not None:
-            return Forbidden(id_) if fate.is_tombstone else Known(id_, fate.offset, fate.hash)
+        key = name + id_
+        if key in self.ids:
+            return _what_became_of(id_, self.ids[key])
         below = self.forgotten.get(name, 0)
         if since < below:
             return Forgotten(below)
         if self.tombstones >= TOMBSTONES_MAX or len(self.decided) >= IDS_PER_OP_MAX:
             return Refused(Refusal.BUSY)
         self.tombstones += 1
-        self.ids = self.ids.set(name + id_, Fate(self.op, stream.next_offset, ZERO_HASH))
-        self.decided.append(FATE.pack(name, id_, self.op, stream.next_offset, ZERO_HASH))
+        self.ids = self.ids.set(key, Fate(self.op, stream.next_offset, ZERO_HASH))
+        self.decided.append(_pack_fate(key, self.op, stream.next_offset, ZERO_HASH))
         return Forbidden(id_)
 
     def _list(self, command: ListStreams) -> Reply:
@@ -328,7 +328,5 @@ class _Work:
         return Streams(tuple(page))
 
 
-def _says_what_is_there(header: RecordHeader, more: int, size: int) -> bool:
-    """Whether a header fits the ids and the bytes that came with it."""
-    count = header.transaction_count
-    return header.parts_length + header.tail_length == size - HEADER_SIZE and more == max(count - 1, 0)
+def _what_became_of(id_: bytes, fate: Fate) -> Known | Forbidden:
+    return Forbidden(id_) if fate.is_tombstone else Known(id_, fate.offset, fate.hash)

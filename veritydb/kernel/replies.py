@@ -135,7 +135,7 @@ class BadReply(Malformed):
 
 
 _WORDS = 8
-_FIELDS = Struct("<HHH2xQ32s16s")
+_FIELDS = Struct("<HH4xQ32s16s")
 _TABLE = Struct("<IIQ")
 _INFO = Struct("<16s32sQQ32sQ")
 _REGISTERED, _CREATED, _APPENDED, _CONFLICT, _KNOWN, _FORBIDDEN, _FORGOTTEN, _STREAMS, _REFUSED = range(9)
@@ -148,13 +148,13 @@ _INFO_WORDS = _INFO.size // 8
 _SHAPE = Shape(_INFO_WORDS, count_max=PAGE_MAX)
 
 
-def _pack(which: int, small: int, offset: int, hash_: bytes, more: bytes) -> bytes:
-    return _PREFACE + _FIELDS.pack(VERSION, which, small, offset, hash_, more) + _NULL
+def _pack(which: int, offset: int, hash_: bytes, more: bytes) -> bytes:
+    return _PREFACE + _FIELDS.pack(VERSION, which, offset, hash_, more) + _NULL
 
 
 def encode_appended(first_offset: int, next_offset: int, hash_: bytes) -> bytes:
     """Return the commonest reply."""
-    return _pack(_APPENDED, 0, next_offset, hash_, _OFFSET.pack(first_offset))
+    return _pack(_APPENDED, next_offset, hash_, _OFFSET.pack(first_offset))
 
 
 def encode_reply(reply: Reply) -> bytes:
@@ -163,27 +163,22 @@ def encode_reply(reply: Reply) -> bytes:
         case Appended(first_offset, next_offset, hash_):
             return encode_appended(first_offset, next_offset, hash_)
         case Registered(session):
-            return _pack(_REGISTERED, 0, session, _NO_HASH, _NO_ID)
+            return _pack(_REGISTERED, session, _NO_HASH, _NO_ID)
         case Created(stream, existed):
-            return _with_id(_CREATED, existed, stream)
+            return _pack(_CREATED, existed, stream, _NO_ID)
         case Conflict(next_offset, hash_):
-            return _pack(_CONFLICT, 0, next_offset, hash_, _NO_ID)
+            return _pack(_CONFLICT, next_offset, hash_, _NO_ID)
         case Known(id_, offset, hash_):
-            return _pack(_KNOWN, 0, offset, hash_, id_)
+            return _pack(_KNOWN, offset, hash_, id_)
         case Forbidden(id_):
-            return _with_id(_FORBIDDEN, 0, id_)
+            return _pack(_FORBIDDEN, int.from_bytes(id_[:8], "little"), id_[8:], _NO_ID)
         case Forgotten(offset):
-            return _pack(_FORGOTTEN, 0, offset, _NO_HASH, _NO_ID)
+            return _pack(_FORGOTTEN, offset, _NO_HASH, _NO_ID)
         case Streams(streams):
-            fields = _FIELDS.pack(VERSION, _STREAMS, 0, 0, _NO_HASH, _NO_ID)
+            fields = _FIELDS.pack(VERSION, _STREAMS, 0, _NO_HASH, _NO_ID)
             return pack(fields, Structs(_INFO_WORDS, b"".join(map(_pack_info, streams))))
         case Refused(reason):
-            return _pack(_REFUSED, reason, 0, _NO_HASH, _NO_ID)
-
-
-def _with_id(which: int, small: int, id_: bytes) -> bytes:
-    """Pack a reply whose first words are an id: the second half of it stands where others have a hash."""
-    return _pack(which, small, int.from_bytes(id_[:8], "little"), id_[8:], _NO_ID)
+            return _pack(_REFUSED, reason, _NO_HASH, _NO_ID)
 
 
 def _pack_info(info: StreamInfo) -> bytes:
@@ -199,24 +194,22 @@ def decode_reply(data: bytes) -> Reply:
         fields, (listed,) = unpack(data, _WORDS, _SHAPE)
     except Malformed as error:
         raise BadReply(error.why) from error
-    version, which, small, offset, hash_, more = _FIELDS.unpack(fields)
+    version, which, offset, hash_, more = _FIELDS.unpack(fields)
     if version != VERSION:
         raise BadReply(f"a reply of version {version}; this program reads {VERSION}")
     assert isinstance(listed, Structs)
-    reply = _decode(which, small, offset, hash_, more, fields[8:24], listed)
+    reply = _decode(which, offset, hash_, more, fields[8:24], listed)
     # What was not looked at, unused fields and a list that has no place, is right if the same comes out again.
     if reply is None or encode_reply(reply) != data:
         raise BadReply("the reply has fields that its kind has not")
     return reply
 
 
-def _decode(
-    which: int, small: int, offset: int, hash_: bytes, more: bytes, id_: bytes, listed: Structs
-) -> Reply | None:
+def _decode(which: int, offset: int, hash_: bytes, more: bytes, id_: bytes, listed: Structs) -> Reply | None:
     if which == _REGISTERED:
         return Registered(offset)
     if which == _CREATED:
-        return Created(id_, bool(small))
+        return Created(hash_[:16], bool(offset))
     if which == _APPENDED:
         (first_offset,) = _OFFSET.unpack(more)
         return Appended(first_offset, offset, hash_)
@@ -230,8 +223,8 @@ def _decode(
         return Forgotten(offset)
     if which == _STREAMS:
         return Streams(tuple(_info(*fields) for fields in _INFO.iter_unpack(listed.fields)))
-    if which == _REFUSED and small in _REFUSALS:
-        return Refused(_REFUSALS[small])
+    if which == _REFUSED and offset in _REFUSALS:
+        return Refused(_REFUSALS[offset])
     return None
 
 

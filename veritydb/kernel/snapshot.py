@@ -14,7 +14,7 @@ from blake3 import blake3
 from immutables import Map
 
 from veritydb.chain import OFFSET_MAX, ZERO_HASH, Malformed
-from veritydb.kernel.commands import unpack_placement
+from veritydb.kernel.commands import ID_SIZE, unpack_placement
 from veritydb.kernel.replies import decode_reply
 from veritydb.kernel.state import (
     IDS_MAX,
@@ -34,8 +34,8 @@ VERSION = 1
 _ROOT = Struct("<QQQQ")
 _STREAM = Struct("<16s32sQQ32sQQII")
 _SESSION = Struct("<16sQQQ16s")
-FATE = Struct("<16s16sQQ32s")
-"""(stream, id, op, offset, hash) -> 80 bytes."""
+FATE = Struct("<32sQQ32s")
+"""(stream and id, op, offset, hash) -> 80 bytes."""
 _SHAPES = (
     Shape(_STREAM.size // 8, count_max=STREAMS_MAX),
     Shape(FATE.size // 8, count_max=IDS_MAX + IDS_PER_OP_MAX),
@@ -149,12 +149,12 @@ def _restore_ids(
     fates: dict[bytes, Fate] = {}
     recent: dict[int, list[bytes]] = {}
     tombstones = 0
-    for name, id_, at, offset, hash_ in FATE.iter_unpack(ids.fields):
-        stream = streams.get(name)
+    for key, at, offset, hash_ in FATE.iter_unpack(ids.fields):
+        stream = streams.get(key[:ID_SIZE])
         if stream is None or not oldest <= at <= op or offset >= stream.next_offset + (hash_ == ZERO_HASH):
             raise BadSnapshot(f"an id of op {at} and offset {offset} that no stream has")
-        fates[name + id_] = Fate(at, offset, hash_)
-        recent.setdefault(at, []).append(FATE.pack(name, id_, at, offset, hash_))
+        fates[key] = Fate(at, offset, hash_)
+        recent.setdefault(at, []).append(FATE.pack(key, at, offset, hash_))
         tombstones += hash_ == ZERO_HASH
     if tombstones > TOMBSTONES_MAX:
         raise BadSnapshot(f"{tombstones} tombstones where there may be {TOMBSTONES_MAX}")
