@@ -12,7 +12,7 @@ one thread has none of this.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache, wraps
 from threading import RLock
 from typing import TYPE_CHECKING, Any
@@ -72,21 +72,24 @@ for _name in ("isolation_level", "autocommit", "user_authorizer"):
 
 
 class _Shared(_Mixed):
-    """A cursor whose calls hold the gate. Mixed in before the class that the program asked for."""
+    """A cursor whose calls hold the gate. Mixed in before the class that the program asked for.
+
+    That class may take other arguments than ours (Django's takes None for no parameters): it gets what was given.
+    """
 
     __slots__ = ()
 
-    def execute(self, sql: str, parameters: Any = (), /) -> Self:
+    def execute(self, *arguments: Any, **options: Any) -> Self:
         with _gate(self):
-            return super().execute(sql, parameters)
+            return super().execute(*arguments, **options)
 
-    def executemany(self, sql: str, parameters: Iterable[Any], /) -> Self:
+    def executemany(self, *arguments: Any, **options: Any) -> Self:
         with _gate(self):
-            return super().executemany(sql, parameters)
+            return super().executemany(*arguments, **options)
 
-    def executescript(self, sql_script: str, /) -> Self:
+    def executescript(self, *arguments: Any, **options: Any) -> Self:
         with _gate(self):
-            return super().executescript(sql_script)
+            return super().executescript(*arguments, **options)
 
     def fetchone(self) -> Any:
         with _gate(self):
@@ -96,9 +99,9 @@ class _Shared(_Mixed):
         with _gate(self):
             return super().__next__()
 
-    def fetchmany(self, size: int | None = None) -> list[Any]:
+    def fetchmany(self, *arguments: Any, **options: Any) -> list[Any]:
         with _gate(self):
-            return super().fetchmany(size)
+            return super().fetchmany(*arguments, **options)
 
     def fetchall(self) -> list[Any]:
         with _gate(self):

@@ -99,6 +99,14 @@ def test_errors_are_djangos_and_keep_sqlites_words(database: Path) -> None:
             cursor.execute("PRAGMA writable_schema = ON")
 
 
+def test_without_parameters_a_percent_sign_is_nothing_but_that(database: Path) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT '%s'")
+        assert cursor.fetchall() == [("%s",)]
+        cursor.execute("SELECT '%%', %s", ["%d"])
+        assert cursor.fetchall() == [("%", "%d")]
+
+
 def test_a_locked_database_is_said_to_be_locked(database: Path) -> None:
     other = wrapper(database, timeout=0)
     point(connection, database, timeout=0)
