@@ -20,6 +20,7 @@ can. ``docs/internals/capture.md`` explains what it cannot see, and what is done
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from types import CodeType
 from typing import Any, NamedTuple, Protocol
 
@@ -133,9 +134,7 @@ class Capture:
         self._join_statement = witnesses.install(db, witnesses.HEAD, self._head)
         self.buffer.on_truncate = self._truncated
         hook = self._make_hook()
-        self._codes = _code_objects(
-            hook, self._on_commit_hook, self._on_rollback_hook, Capture, Witness, Head, ChangeBuffer
-        )
+        self._codes = _our_code(hook.__code__)
         db.preupdate_hook(hook, id=self)
         db.set_commit_hook(self._on_commit_hook, id=self)
         db.set_rollback_hook(self._on_rollback_hook, id=self)
@@ -578,12 +577,14 @@ def _has_text(*images: tuple[Any, ...] | None) -> bool:
     return any(type(value) is str for image in images if image is not None for value in image)
 
 
-def _code_objects(*things: Any) -> frozenset[CodeType]:
-    """Return the code of functions, bound methods and of the methods of classes."""
+@cache
+def _our_code(hook: CodeType) -> frozenset[CodeType]:
+    """Return the code that SQLite calls: that of the preupdate hook, and of the methods of our classes."""
 
     def codes() -> Iterator[CodeType]:
-        for thing in things:
-            for part in vars(thing).values() if isinstance(thing, type) else (thing,):
+        yield hook
+        for kind in (Capture, Witness, Head, ChangeBuffer):
+            for part in vars(kind).values():
                 code = getattr(part, "__code__", None)
                 if code is not None:
                     yield code

@@ -388,7 +388,7 @@ def test_a_passphrase_is_stretched_once_in_a_process(tmp_path: Path, monkeypatch
 
 def test_few_stretched_keys_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keys, "_stretched", {})
-    monkeypatch.setattr(keys, "_STRETCHED_MAX", 2)
+    monkeypatch.setattr(keys, "_REMEMBERED_MAX", 2)
     content = pack_keys(Keyring.ephemeral(STREAM), normalise("0"))
     for wrong in ("1", "2", "3"):
         with pytest.raises(WrongKey):

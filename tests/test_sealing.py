@@ -165,6 +165,7 @@ def test_a_forked_child_seals_with_another_key() -> None:
 def test_sealers_that_are_gone_are_not_kept() -> None:
     before = len(sealing._sealers)
     sealer = Sealer(KEYS.current)
+    sealer.seal(PLAIN, HEADER)
     assert len(sealing._sealers) == before + 1
     del sealer
     assert len(sealing._sealers) == before

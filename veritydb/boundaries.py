@@ -15,8 +15,11 @@ from typing import Any, NoReturn
 import apsw
 
 from veritydb import applied, errors, opening
+from veritydb.applied import AppliedIndex
 from veritydb.errors import ProgrammingError, StatementRefused
 from veritydb.hooks.capture import StatementMark
+from veritydb.log import Place
+from veritydb.log.resuming import remember
 from veritydb.planner import Kind, Plan, Planner
 from veritydb.records import Writer
 from veritydb.recovery import Recovery
@@ -248,20 +251,29 @@ class Boundaries:
         self.planner.internal += 1
         self.capture.enabled = False  # The change to WAL is a commit, and not one of the log.
         try:
+            settings: list[str] = []
             if stream.keyring is not None:
-                db.pragma("temp_store", 2)
-            if stream.read_only:
-                return
-            if stream.path:
-                db.pragma("synchronous", 1)
+                settings.append("PRAGMA temp_store = MEMORY")
+            if stream.path and not stream.read_only:
+                settings.append("PRAGMA synchronous = NORMAL")
                 if not stream.fresh:
-                    db.pragma("journal_mode", "WAL")
+                    settings.append("PRAGMA journal_mode = WAL")
+            if settings:
+                self._inner.execute("; ".join(settings)).fetchall()
         finally:
             self.planner.internal -= 1
             self.capture.enabled = True
-        log = stream.log
-        if stream.fresh or (log.torn is None and log.head.next_offset == self._file_offset()):
+        if stream.read_only or stream.fresh:
             return
+        log = stream.log
+        if stream.resumed is not None:
+            self._recovery.agreed = (stream.resumed, log.head)
+            return
+        if log.torn is None:
+            index = self._file_index()
+            if log.head.next_offset == index.next_offset:
+                self._remember(index)
+                return
         db.set_busy_timeout(int(_PATIENCE * 1000))
         try:
             self.transactions.recover(_PATIENCE)
@@ -272,7 +284,14 @@ class Boundaries:
         finally:
             db.set_busy_timeout(int(self.transactions.timeout * 1000))
 
-    def _file_offset(self) -> int:
+    def _remember(self, index: AppliedIndex) -> None:
+        """Keep in mind, for the next opening, that the file and the log agree."""
+        stream = self.stream
+        if stream.folder is not None and index.next_offset:
+            place = Place(index.segment, index.position)
+            remember(stream.folder, stream.log.stream, stream.log.head, applied.pack(index), place)
+
+    def _file_index(self) -> AppliedIndex:
         log = self.stream.log
         index = applied.read(self._inner)
         assert index is not None
@@ -283,10 +302,10 @@ class Boundaries:
             except errors.OperationalError as error:
                 if not busy(error):
                     raise
-                return index.next_offset  # Whoever joins compares again.
+                return index  # Whoever joins compares again.
             log.release()
         self._recovery.check(log, index)
-        return index.next_offset
+        return index
 
     def _reader(self) -> apsw.Connection | None:
         """Return a read-only connection to the same file, opened at its first use."""

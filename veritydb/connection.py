@@ -22,7 +22,7 @@ from warnings import warn
 
 import apsw
 
-from veritydb import backups, blob, constants, cursor, errors, functions
+from veritydb import blob, constants, cursor, errors, functions
 from veritydb.boundaries import BARE_BEGIN
 from veritydb.constants import LEGACY_TRANSACTION_CONTROL
 from veritydb.cursor import Cursor
@@ -393,6 +393,8 @@ class Connection:
 
         A file of VerityDB's has a log, which a copied page would not be in: NotSupportedError.
         """
+        from veritydb import backups
+
         session = self._opened()
         if progress is not None and not callable(progress):
             raise TypeError("progress argument must be a callable")
@@ -415,6 +417,8 @@ class Connection:
 
     def deserialize(self, data: Any, /, *, name: str = "main") -> None:
         """Make ``data`` the content of an in-memory database; a file is changed through its log only."""
+        from veritydb import backups
+
         session = self._opened()
         with memoryview(data) as view:
             if not view.c_contiguous:

@@ -19,6 +19,9 @@ _NAMES = ("sqlite3", "sqlite3.dbapi2")
 @contextmanager
 def install() -> Generator[None]:
     """Let ``import sqlite3`` find VerityDB inside the ``with``."""
+    # Its own copies go to the standard module, which is not to be found any more when it is first needed.
+    import veritydb.backups  # noqa: F401  # pyright: ignore[reportUnusedImport]
+
     before = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "sqlite3"}
     for name in before:
         del sys.modules[name]

@@ -7,6 +7,8 @@ time) and, in :mod:`veritydb.sealing`, the keys that seal log records. A record 
 
 Sessions drive this at connect; opening a second connection with the same passphrase must not cost the stretching again,
 so a process remembers what it derived.
+
+``cryptography`` is imported where a key is first used: a program that opens plain databases does not wait for it.
 """
 
 from __future__ import annotations
@@ -17,14 +19,11 @@ import stat
 import threading
 import unicodedata
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from blake3 import blake3
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from veritydb import schemas
 from veritydb.errors import (
@@ -39,6 +38,9 @@ from veritydb.messages import read_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
 
 KEY_BYTES: Final = 32
 KEY_FILE: Final = "keys"
@@ -144,7 +146,9 @@ def normalise(key: Key, database: str = "") -> Secret:
     or a function that is asked for the key of ``database``. Raises ConfigurationError for anything else.
     """
     given: object = key
-    if isinstance(key, KeyProvider):
+    if isinstance(key, str | bytes):  # The usual case, and much the cheapest to recognise.
+        pass
+    elif isinstance(key, KeyProvider):
         given = key.get_key(database)
     elif callable(key):
         given = key(database)
@@ -192,7 +196,7 @@ class DatabaseKey:
 
     def file_key(self) -> bytes:
         """Return the 32 bytes that SQLCipher gets as raw key of the database file."""
-        return _hkdf(self.secret, b"", b"veritydb file")
+        return _file_key(self.secret)
 
     def data_key(self, salt: bytes) -> bytes:
         """Return the 32 bytes that seal the records of the writer who drew ``salt``."""
@@ -229,7 +233,7 @@ def export_text(keyring: Keyring) -> str:
 
 def exists(folder: str | os.PathLike[str]) -> bool:
     """Whether the log in ``folder`` keeps keys, so that its database is encrypted."""
-    return (Path(folder) / KEY_FILE).exists()
+    return os.path.exists(f"{os.fspath(folder)}/{KEY_FILE}")
 
 
 def load_keys(folder: str | os.PathLike[str], secret: Secret) -> Keyring:
@@ -238,15 +242,25 @@ def load_keys(folder: str | os.PathLike[str], secret: Secret) -> Keyring:
     Raises WrongKey, NotEncrypted if there are none, LogDamaged for a key file that is not what was written, and
     OperationalError if it cannot be read.
     """
-    path = Path(folder) / KEY_FILE
+    path = f"{os.fspath(folder)}/{KEY_FILE}"
     try:
-        with path.open("rb") as file:
-            content = file.read(_KEY_FILE_BYTES_MAX + 1)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            content = os.read(descriptor, _KEY_FILE_BYTES_MAX + 1)
+        finally:
+            os.close(descriptor)
     except FileNotFoundError as error:
         raise NotEncrypted(f"a key was given and there is no {path}; nothing was touched") from error
     except OSError as error:
         raise OperationalError(f"the keys cannot be read from {path}: {error.strerror}; nothing was touched") from error
-    return unpack_keys(content, secret, str(path))
+    # By what the file says and not by its name or times: a file that was replaced is another one.
+    opened = (content, secret.derivation, hashlib.sha256(secret.material).digest())
+    keyring = _keyrings.get(opened)
+    if keyring is None:
+        keyring = unpack_keys(content, secret, path)
+        with _stretching:
+            _remember(_keyrings, opened, keyring)
+    return keyring
 
 
 def create_keys(folder: str | os.PathLike[str], stream: bytes, secret: Secret) -> Keyring:
@@ -269,6 +283,8 @@ def create_keys(folder: str | os.PathLike[str], stream: bytes, secret: Secret) -
 
 def pack_keys(keyring: Keyring, secret: Secret) -> bytes:
     """Return the bytes of a key file: magic, Cap'n Proto ``KeyFile``, BLAKE3 of both."""
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
     message: Any = schemas.files.KeyFile.new_message()
     cost = _SCRYPT_COST_LOG2 if secret.derivation == "scrypt" else 0
     for wrapped, key in zip(message.init("keys", len(keyring.keys)), keyring.keys.values(), strict=True):
@@ -322,6 +338,9 @@ class _Wrapped:
 
     def unwrap(self, secret: Secret, name: str) -> DatabaseKey:
         """Return the database key, or raise WrongKey."""
+        from cryptography.exceptions import InvalidTag
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
         if secret.derivation != self.derivation:
             kind = "a passphrase" if self.derivation == "scrypt" else "a raw key"
             raise WrongKey(f"{name} was made with {kind}, and the key given is none; nothing was touched")
@@ -388,9 +407,13 @@ def _write_durably(path: Path, content: bytes) -> None:
 
 # --- Derivation ------------------------------------------------------------------------------------------------------
 
-# Master keys by (digest of the passphrase, salt, cost). A process opens few databases, and each connection anew.
+# What a process remembers, for programs that open a connection for each request. It opens few databases. None of it
+# holds the secret itself; docs/reference/keys.md says what that means for who can read a process's memory.
+_REMEMBERED_MAX = 64
+# Master keys by (digest of the passphrase, salt, cost).
 _stretched: dict[tuple[bytes, bytes, int], bytes] = {}
-_STRETCHED_MAX = 64
+# Keyrings by (content of the key file, derivation, digest of the secret).
+_keyrings: dict[tuple[bytes, str, bytes], Keyring] = {}
 _stretching = threading.Lock()
 
 
@@ -415,11 +438,24 @@ def _master_key(secret: Secret, salt: bytes, cost_log2: int) -> bytes:
             master = hashlib.scrypt(
                 secret.material, salt=salt, n=cost, r=8, p=1, maxmem=2 * 128 * 8 * cost, dklen=KEY_BYTES
             )
-            if len(_stretched) >= _STRETCHED_MAX:
-                del _stretched[next(iter(_stretched))]
-            _stretched[cached] = master
+            _remember(_stretched, cached, master)
     return master
 
 
+def _remember(where: dict[_K, _V], key: _K, value: _V) -> None:
+    """Keep ``value``, and not too many of its kind. ``_stretching`` is held."""
+    if len(where) >= _REMEMBERED_MAX:
+        del where[next(iter(where))]
+    where[key] = value
+
+
+@lru_cache(maxsize=_REMEMBERED_MAX)
+def _file_key(secret: bytes) -> bytes:
+    return _hkdf(secret, b"", b"veritydb file")
+
+
 def _hkdf(secret: bytes, salt: bytes, info: bytes) -> bytes:
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
     return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=salt, info=info).derive(secret)

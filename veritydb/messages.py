@@ -6,7 +6,6 @@ there, so that pointers to one place cannot make many values of few bytes.
 
 from __future__ import annotations
 
-import traceback
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -56,6 +55,8 @@ def _forget_readers(error: BaseException) -> None:
     Readers are among them, and showing one whose limit is used up ends the whole process: its ``repr`` throws through
     code that cannot (pycapnp 2.2). Error pages and test runners show variables.
     """
+    import traceback
+
     cause: BaseException | None = error
     while cause is not None:
         traceback.clear_frames(cause.__traceback__)

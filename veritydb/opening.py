@@ -8,6 +8,7 @@ knows how SQLite3 Multiple Ciphers is told to read and write SQLCipher 4's forma
 from __future__ import annotations
 
 import hmac
+from functools import lru_cache
 
 import apsw
 
@@ -60,12 +61,17 @@ def unlock(connection: apsw.Connection, file_key: bytes, schema: str = "main") -
             f"the VFS in use, {vfs}, writes in clear; with a key, name {_CIPHER_VFS}… and the VFS, which must not be "
             "one on top of SQLite's default; nothing was touched"
         )
-    connection.pragma("cipher", "sqlcipher", schema=schema)
-    connection.pragma("legacy", 4, schema=schema)
+    # Not kept among the connection's statements, for the key is in its text.
+    connection.execute(_unlocking(file_key, schema), can_cache=False).fetchall()
+
+
+@lru_cache(maxsize=64)
+def _unlocking(file_key: bytes, schema: str) -> str:
     # The file's salt (its first 16 bytes) is not left to chance: of several connections to a file that is still empty,
     # each would choose its own, and all but the one that writes first could then not read it.
     salt = hmac.digest(file_key, b"veritydb salt", "sha256")[:16]
-    connection.pragma("key", f"x'{file_key.hex()}{salt.hex()}'", schema=schema)
+    key = f"x'{file_key.hex()}{salt.hex()}'"
+    return f"PRAGMA {schema}.cipher = 'sqlcipher'; PRAGMA {schema}.legacy = 4; PRAGMA {schema}.key = \"{key}\""
 
 
 def check_key(connection: apsw.Connection, path: str, *, keyed: bool) -> None:

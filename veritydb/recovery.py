@@ -8,7 +8,7 @@ Driven by :mod:`veritydb.session` at open and by :mod:`veritydb.transaction` whe
 from __future__ import annotations
 
 import contextlib
-import secrets
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from veritydb import applied, opening
 from veritydb.applied import AppliedIndex
 from veritydb.errors import LogMismatch, OperationalError
 from veritydb.events import Cut, Genesis
-from veritydb.log import Place, Replicator
+from veritydb.log import Head, Place, Replicator
 from veritydb.records import Reader, Writer
 from veritydb.sealing import Opener
 from veritydb.streams import Stream, sync_folder
@@ -33,6 +33,8 @@ class Recovery:
         self._name = name
         self.opener = opener
         self.register = register
+        self.agreed: tuple[AppliedIndex, Head] | None = None
+        """What is known to belong together, so that it need not be read again."""
 
     def check(self, log: Replicator, index: AppliedIndex) -> None:
         """Raise LogMismatch unless ``index`` describes a projection of this log, at or behind its end."""
@@ -47,7 +49,7 @@ class Recovery:
                 "ahead of the log, so the log was cut or replaced. Put the right log back, or rebuild the file from "
                 "this log (veritydb replay)"
             )
-        if index.next_offset == 0:
+        if index.next_offset == 0 or (index, log.head) == self.agreed:
             return
         place = Place(index.segment, index.position)
         for record in log.records(index.next_offset - 1, place=place):
@@ -128,7 +130,7 @@ def restore(stream: Stream, *, key: Any, register: Callable[[Any], object] | Non
     """
     stream.db.close(True)
     path = Path(stream.path)
-    unfinished = path.with_name(f"{path.name}.rebuilding-{secrets.token_hex(4)}")
+    unfinished = path.with_name(f"{path.name}.rebuilding-{os.urandom(4).hex()}")
     log = stream.log
     try:
         log.acquire(timeout)

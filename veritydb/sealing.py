@@ -16,13 +16,12 @@ from os import urandom
 from typing import TYPE_CHECKING, Final
 from weakref import WeakSet
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from veritydb.errors import KeyMissing, LogDamaged, WrongKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
     from veritydb.keys import DatabaseKey, Keyring
 
@@ -41,34 +40,38 @@ _NO_NONCE = bytes(NONCE_BYTES)
 class Sealer:
     """Seals what one writer appends."""
 
-    __slots__ = ("__weakref__", "_encrypt", "_key", "_left", "key_id", "overhead", "salt")
+    __slots__ = ("__weakref__", "_encrypt", "_key", "_left", "_salt", "key_id", "overhead")
 
     key_id: int
     """Names the database key; 0 if nothing is sealed."""
     overhead: int
     """Bytes by which sealed parts are longer."""
-    salt: bytes
-    """32 bytes that the record's header must carry; drawn anew in a forked child."""
 
     def __init__(self, key: DatabaseKey | None) -> None:
         self._key = key
         self._left = SEALS_MAX
         self._encrypt: Callable[[bytes, bytes, bytes], bytes] | None = None
-        self.salt = _NO_SALT
+        self._salt = _NO_SALT
         if key is None:
             self.key_id = self.overhead = 0
         else:
             self.key_id = key.key_id
             self.overhead = TAG_BYTES
+
+    @property
+    def salt(self) -> bytes:
+        """32 bytes that the record's header must carry; drawn when first needed, and anew in a forked child."""
+        if self._encrypt is None:
             self.renew()
-            _sealers.add(self)
+        return self._salt
 
     def renew(self) -> None:
         """Draw another salt, so that another key seals from now on. Not while a record is being made."""
         if self._key is not None:
-            self.salt = urandom(SALT_BYTES)
-            self._encrypt = AESGCM(self._key.data_key(self.salt)).encrypt
+            self._salt = urandom(SALT_BYTES)
+            self._encrypt = _aes_gcm(self._key.data_key(self._salt)).encrypt
             self._left = SEALS_MAX
+            _sealers.add(self)
 
     @property
     def worn(self) -> bool:
@@ -77,13 +80,17 @@ class Sealer:
 
     def nonce(self) -> bytes:
         """Return the nonce for one :meth:`seal`, 12 bytes: the header that is sealed with must carry it."""
-        return _NO_NONCE if self._encrypt is None else urandom(NONCE_BYTES)
+        return _NO_NONCE if self._key is None else urandom(NONCE_BYTES)
 
     def seal(self, plain: bytes, associated: bytes, nonce: bytes | None = None) -> tuple[bytes, bytes]:
         """Return nonce and sealed bytes of ``plain``, which will only open together with ``associated``."""
         encrypt = self._encrypt
         if encrypt is None:
-            return _NO_NONCE, plain
+            if self._key is None:
+                return _NO_NONCE, plain
+            self.renew()
+            encrypt = self._encrypt
+            assert encrypt is not None
         self._left -= 1
         if nonce is None:
             nonce = urandom(NONCE_BYTES)
@@ -115,8 +122,12 @@ class Opener:
             cipher = self._derive(key_id, salt)
         try:
             return cipher.decrypt(nonce, sealed, associated)
-        except (InvalidTag, ValueError) as error:
+        except Exception as error:
+            from cryptography.exceptions import InvalidTag
+
             # ValueError: a nonce of no possible length.
+            if not isinstance(error, (InvalidTag, ValueError)):
+                raise
             raise LogDamaged(
                 "a sealed part of a record does not open: it or its header is not what was sealed"
             ) from error
@@ -128,11 +139,18 @@ class Opener:
             if not self._keys:
                 raise KeyMissing(f"the record is sealed with key {key_id} and no key was given; pass key=…")
             raise WrongKey(f"the record is sealed with key {key_id}, which is not among the keys of this database")
-        cipher = AESGCM(key.data_key(salt))
+        cipher = _aes_gcm(key.data_key(salt))
         if len(self._ciphers) >= _CIPHERS_MAX:
             self._ciphers.clear()
         self._ciphers[key_id, salt] = cipher
         return cipher
+
+
+def _aes_gcm(key: bytes) -> AESGCM:
+    # Imported here, for a database without a key does not need it.
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    return AESGCM(key)
 
 
 # A forked child has its parent's sealers, and must not seal another record with the same data key: two processes would
@@ -141,7 +159,7 @@ _sealers: WeakSet[Sealer] = WeakSet()
 
 
 def _renew_all() -> None:
-    for sealer in _sealers:
+    for sealer in list(_sealers):
         sealer.renew()
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import apsw
 
+from veritydb import applied
 from veritydb.blobs import BlobHandle
 from veritydb.boundaries import LEGACY_TRANSACTION_CONTROL, Boundaries
 from veritydb.errors import ConfigurationError, ProgrammingError
@@ -335,6 +336,9 @@ class Session(Boundaries):
         """Roll back what is open and close everything; harmless if called again."""
         try:
             self.transactions.close()
+            agreed = self.transactions.agreed
+            if agreed is not None:
+                self._remember(applied.unpack(agreed))
         finally:
             for reader in self._readers:
                 reader.close(True)

@@ -10,8 +10,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import secrets
-import shutil
 import time
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 import apsw
 
 from veritydb import applied, keys, opening
+from veritydb.applied import AppliedIndex
 from veritydb.errors import (
     ConfigurationError,
     KeyMissing,
@@ -34,6 +33,7 @@ from veritydb.errors import (
 )
 from veritydb.log import Place, Replicator
 from veritydb.log.memory import MemoryLog
+from veritydb.log.resuming import resumed
 from veritydb.log.store import Log
 
 LOG_SUFFIX = "-log"
@@ -59,6 +59,8 @@ class Stream:
     read_only: bool
     fresh: bool
     """Nothing is in the file yet."""
+    resumed: AppliedIndex | None = None
+    """The file's AppliedIndex, if it and the log are as this process has seen them agree: there is nothing to redo."""
 
 
 def log_folder(path: str | os.PathLike[str]) -> Path:
@@ -91,9 +93,11 @@ def open_stream(
         if not path:
             return _in_memory(db, secret)
         read_only = read_only or db.readonly("main")
+        # SQLite's own VFS has followed all symbolic links already.
+        folder = log_folder(path) if uri or vfs else Path(path + LOG_SUFFIX)
         alone = on_missing == "new" and not read_only and _size(path) == 0
-        with _one_at_a_time(log_folder(path).parent) if alone else contextlib.nullcontext():
-            return _on_disk(db, path, secret, on_missing=on_missing, read_only=read_only, timeout=timeout)
+        with _one_at_a_time(folder.parent) if alone else contextlib.nullcontext():
+            return _on_disk(db, path, folder, secret, on_missing=on_missing, read_only=read_only, timeout=timeout)
     except BaseException:
         db.close(True)
         raise
@@ -112,7 +116,7 @@ def _in_memory(db: apsw.Connection, secret: keys.Secret | None) -> Stream:
     index = applied.read(db.cursor())
     log = _memory_logs.get(index.stream) if index is not None else None
     if log is None:
-        log = MemoryLog(secrets.token_bytes(16))
+        log = MemoryLog(os.urandom(16))
         _memory_logs[log.stream] = log
         _memory_keys[log] = keys.Keyring.ephemeral() if secret is not None else None
     keyring = _memory_keys[log]
@@ -122,19 +126,19 @@ def _in_memory(db: apsw.Connection, secret: keys.Secret | None) -> Stream:
 def _on_disk(
     db: apsw.Connection,
     path: str,
+    folder: Path,
     secret: keys.Secret | None,
     *,
     on_missing: str,
     read_only: bool,
     timeout: float,
 ) -> Stream:
-    folder = log_folder(path)
     empty = _size(path) == 0
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         if not empty:
             _refuse_without_log(db, path, keyed=secret is not None)
         if read_only:
-            return Stream(db, MemoryLog(secrets.token_bytes(16)), None, path, None, True, True)
+            return Stream(db, MemoryLog(os.urandom(16)), None, path, None, True, True)
         create_log(folder, secret)
     elif empty and on_missing == "new" and not read_only:
         _replace_log(folder, path, secret, timeout)
@@ -143,10 +147,12 @@ def _on_disk(
         opening.unlock(db, keyring.current.file_key())
     db.set_busy_timeout(int(timeout * 1000))
     try:
-        opening.check_key(db, path, keyed=keyring is not None)
-        index = applied.read(db.cursor())
+        stored, index = _applied(db, path, keyed=keyring is not None)
     except apsw.BusyError as error:
         raise OperationalError(str(error)) from error
+    log: Replicator | None = resumed(folder, stored, read_only=read_only) if stored is not None else None
+    if log is not None:
+        return Stream(db, log, keyring, path, folder, read_only, False, index)
     if index is None and not empty and not _no_content(db):
         _refuse_half_adopted(path)
         raise NotAdopted(f"{path} has content that is not in its log {folder}; nothing was touched")
@@ -158,10 +164,28 @@ def _on_disk(
     return Stream(db, log, keyring, path, folder, read_only, index is None)
 
 
+def _applied(db: apsw.Connection, path: str, *, keyed: bool) -> tuple[bytes | None, AppliedIndex | None]:
+    """Read the AppliedIndex, as it is stored and as what it says; None if there is none. Finds a wrong key."""
+    cursor = db.cursor()
+    try:
+        rows = cursor.execute(applied.SELECT).fetchall()
+    except apsw.BusyError:
+        raise
+    except apsw.Error:
+        opening.check_key(db, path, keyed=keyed)
+        return None, applied.read(cursor)
+    if not rows:
+        return None, applied.read(cursor)  # Which says what is wrong.
+    stored: Any = rows[0][0]
+    return stored, applied.unpack(stored)
+
+
 def create_log(folder: Path, secret: keys.Secret | None) -> None:
     """Create an empty log. It appears whole or not at all, and whoever comes second uses the first one's."""
-    stream = secrets.token_bytes(16)
-    workshop = folder.with_name(f"{folder.name}.new-{os.getpid()}-{secrets.token_hex(4)}")
+    import shutil
+
+    stream = os.urandom(16)
+    workshop = folder.with_name(f"{folder.name}.new-{os.getpid()}-{os.urandom(4).hex()}")
     try:
         workshop.mkdir(mode=0o700)
         if secret is not None:

@@ -289,6 +289,11 @@ class Transactions:
         return self._reader()
 
     @property
+    def agreed(self) -> bytes | None:
+        """The AppliedIndex, as stored, if it is known to be that of the log's head."""
+        return self._applied if self._agreed is self._log.head else None
+
+    @property
     def spilled(self) -> Spilled:
         """Where the change buffer puts what no longer fits in memory."""
         if self._spilled is None:

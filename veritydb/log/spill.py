@@ -8,7 +8,6 @@ digest so far beside each, so that a commit reads them once.
 from __future__ import annotations
 
 import os
-import secrets
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -41,7 +40,7 @@ class Spill:
         self._memory: list[bytes] = []
         self._fd = -1
         if folder is not None:
-            path = f"{folder}/spill-{secrets.token_hex(8)}"
+            path = f"{folder}/spill-{os.urandom(8).hex()}"
             try:
                 self._fd = self._files.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
                 self._files.unlink(path)

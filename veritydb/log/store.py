@@ -134,7 +134,7 @@ class Log(Following):
         try:
             log = cls(
                 folder,
-                _open_lock(folder, files, read_only=read_only),
+                open_lock(folder, files, read_only=read_only),
                 files,
                 read_only=read_only,
                 floor=floor,
@@ -449,7 +449,8 @@ class Log(Following):
         raise LogUnavailable(f"nothing was written: {why}")
 
 
-def _open_lock(folder: Path, files: Files, *, read_only: bool) -> FolderLock:
+def open_lock(folder: Path, files: Files, *, read_only: bool) -> FolderLock:
+    """Open the lock of a log's folder. Raises ``LogMissing``."""
     try:
         return FolderLock(f"{folder}/lock", files, read_only=read_only, create=not read_only)
     except FileNotFoundError:

@@ -1,0 +1,221 @@
+"""A connection that finds file and log as its process left them opens no log before it writes; and finds all else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import veritydb
+from tests.support.life import RAW, Life
+from veritydb.errors import LogDamaged, LogMismatch, LogUnavailable
+from veritydb.log import Log, resuming
+from veritydb.log.resuming import ResumedLog
+
+INSERT = "INSERT INTO t VALUES (?)"
+
+
+@pytest.fixture
+def path(life: Life) -> Path:
+    """A database that this process has had open, with one row."""
+    db = life.connect("clinic.db", key=RAW)
+    db.execute("CREATE TABLE t (a)")
+    db.execute(INSERT, ("first",))
+    db.commit()
+    db.close()
+    return life.folder / "clinic.db"
+
+
+def log_of(db: veritydb.Connection) -> object:
+    session = db._session
+    assert session is not None
+    return session.stream.log
+
+
+def rows(db: veritydb.Connection) -> list[str]:
+    return [value for (value,) in db.execute("SELECT a FROM t ORDER BY rowid")]
+
+
+def segment(path: Path) -> Path:
+    return Path(f"{path}-log/00000000.seg")
+
+
+def elsewhere(path: Path, program: str) -> None:
+    """Run ``program`` in another process, so that this one's memory is out of date."""
+    start = f"import os, veritydb\ndb = veritydb.connect({str(path)!r}, key=bytes(range(32)))\n"
+    subprocess.run([sys.executable, "-c", start + program], check=True, cwd=Path(__file__).parents[1])
+
+
+def test_a_connection_that_reads_opens_no_log(path: Path) -> None:
+    db = veritydb.connect(path, key=RAW)
+    assert rows(db) == ["first"]
+    assert type(log_of(db)) is ResumedLog
+    assert not [name for name in os.listdir("/proc/self/fd") if _points_to(name, f"{path}-log")]
+    db.close()
+
+
+def test_the_first_write_opens_it_and_the_next_connection_goes_on_from_there(path: Path) -> None:
+    for number in range(3):
+        db = veritydb.connect(path, key=RAW)
+        assert type(log_of(db)) is ResumedLog
+        db.execute(INSERT, (str(number),))
+        assert type(log_of(db)) is Log
+        db.commit()
+        db.close()
+    db = veritydb.connect(path, key=RAW)
+    assert rows(db) == ["first", "0", "1", "2"]
+    assert type(log_of(db)) is ResumedLog
+    db.close()
+
+
+def test_what_another_process_committed_is_there_and_read_from_the_log(path: Path) -> None:
+    elsewhere(path, f"db.execute({INSERT!r}, ('second',)); db.commit(); db.close()")
+    db = veritydb.connect(path, key=RAW)
+    assert type(log_of(db)) is Log
+    assert rows(db) == ["first", "second"]
+    db.close()
+
+
+def test_what_another_process_logged_and_did_not_commit_is_redone_at_open(path: Path, life: Life) -> None:
+    before = path.read_bytes()
+    elsewhere(path, f"db.execute({INSERT!r}, ('second',)); db.commit(); db.close()")
+    with path.open("r+b") as file:  # As if it had died between log and file. The file is what this process remembers.
+        file.write(before)
+        file.truncate()
+    db = life.connect("clinic.db", key=RAW)
+    assert rows(db) == ["first", "second"]
+
+
+def test_a_file_that_was_put_back_is_brought_to_the_end_of_the_log(path: Path, life: Life) -> None:
+    before = path.read_bytes()
+    db = life.connect("clinic.db", key=RAW)
+    db.execute(INSERT, ("second",))
+    db.commit()
+    db.close()
+    with path.open("r+b") as file:
+        file.write(before)
+        file.truncate()
+    db = life.connect("clinic.db", key=RAW)
+    assert rows(db) == ["first", "second"]
+
+
+def test_a_transaction_of_another_process_is_seen_by_the_first_write(path: Path, life: Life) -> None:
+    db = life.connect("clinic.db", key=RAW)
+    assert type(log_of(db)) is ResumedLog
+    elsewhere(path, f"db.execute({INSERT!r}, ('second',)); db.commit(); db.close()")
+    db.execute(INSERT, ("third",))
+    db.commit()
+    assert rows(db) == ["first", "second", "third"]
+
+
+def test_a_last_record_that_was_changed_in_place_is_noticed_at_open(path: Path, life: Life) -> None:
+    seen = resuming._seen[f"{path}-log"]
+    with segment(path).open("r+b") as file:
+        file.seek(seen.place.position + len(seen.frame) - 20)
+        file.write(b"x")
+    life.forget(path)
+    with pytest.raises((LogDamaged, LogMismatch)):
+        veritydb.connect(path, key=RAW)
+
+
+def test_a_log_that_was_replaced_by_its_copy_is_read_anew(path: Path) -> None:
+    log = Path(f"{path}-log")
+    shutil.copytree(log, log.with_suffix(".copy"))
+    log.rename(log.with_suffix(".old"))
+    log.with_suffix(".copy").rename(log)
+    db = veritydb.connect(path, key=RAW)
+    assert type(log_of(db)) is Log
+    db.close()
+
+
+def test_what_a_torn_write_left_behind_zeros_is_cut_before_the_first_write(path: Path, life: Life) -> None:
+    end = resuming._seen[f"{path}-log"].head.position
+    with segment(path).open("r+b") as file:
+        file.seek(end + 4096)
+        file.write(b"the second page of a record whose first did not reach the disk")
+    db = life.connect("clinic.db", key=RAW)
+    assert rows(db) == ["first"]
+    db.execute(INSERT, ("second",))
+    db.commit()
+    with segment(path).open("rb") as file:
+        assert b"the second page" not in file.read()
+
+
+def test_an_append_that_was_interrupted_is_settled_by_the_first_write(path: Path, life: Life) -> None:
+    marker = Path(f"{path}-log/marker")
+    marker.write_bytes(b"\1")
+    db = life.connect("clinic.db", key=RAW)
+    assert rows(db) == ["first"]
+    assert marker.read_bytes() == b"\1"
+    db.execute(INSERT, ("second",))
+    db.commit()
+    assert marker.read_bytes() == b"\0"
+
+
+def test_a_child_does_not_write_through_its_parents_connection(path: Path) -> None:
+    db = veritydb.connect(path, key=RAW)
+    log = log_of(db)
+    assert isinstance(log, ResumedLog)
+    child = os.fork()
+    if child == 0:
+        try:
+            log.acquire(0)
+        except LogUnavailable:
+            os._exit(7)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    db.execute(INSERT, ("second",))
+    db.commit()
+    db.close()
+
+
+def test_a_log_that_could_not_be_opened_can_be_tried_again(path: Path, life: Life) -> None:
+    log = Path(f"{path}-log")
+    db = life.connect("clinic.db", key=RAW)
+    log.rename(log.with_suffix(".away"))
+    with pytest.raises(veritydb.Error, match="there is no log"):
+        db.execute(INSERT, ("second",))
+    db.rollback()
+    log.with_suffix(".away").rename(log)
+    db.execute(INSERT, ("second",))
+    db.commit()
+    assert rows(db) == ["first", "second"]
+
+
+def test_a_closed_log_is_not_opened_any_more(path: Path) -> None:
+    db = veritydb.connect(path, key=RAW)
+    log = log_of(db)
+    db.close()
+    assert isinstance(log, ResumedLog)
+    with pytest.raises(LogUnavailable, match="closed"):
+        log.acquire()
+
+
+def test_a_large_last_record_is_not_remembered(path: Path, life: Life) -> None:
+    db = life.connect("clinic.db", key=RAW)
+    db.execute(INSERT, ("x" * resuming.FRAME_MAX,))
+    db.commit()
+    db.close()
+    db = life.connect("clinic.db", key=RAW)
+    assert type(log_of(db)) is Log
+
+
+def test_few_logs_are_remembered(path: Path, monkeypatch: pytest.MonkeyPatch, life: Life) -> None:
+    monkeypatch.setattr(resuming, "SEEN_MAX", 2)
+    for number in range(4):
+        db = life.connect(f"{number}.db")
+        db.execute("CREATE TABLE t (a)")
+        db.commit()
+        db.close()
+        assert len(resuming._seen) <= 2 or number == 0
+
+
+def _points_to(descriptor: str, what: str) -> bool:
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}").startswith(what)
+    except OSError:
+        return False
