@@ -1,4 +1,4 @@
-"""``python -m benchmarks [--rounds N] [NAME …]``: measure, print, and exit with 1 if a floor does not hold."""
+"""``python -m benchmarks [--rounds N] [--cpu] [NAME …]``: measure, print, and exit with 1 if a floor does not hold."""
 
 from __future__ import annotations
 
@@ -8,17 +8,28 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import bulk, commits, opens, reads, rebuilds
-from benchmarks.measuring import fsync_probe, workplace
+from benchmarks import bulk, commits, django_orm, opens, reads, rebuilds, sqlalchemy_orm
+from benchmarks.measuring import count_cpu, fsync_probe, workplace
 
-ALL = {"commits": commits, "bulk": bulk, "reads": reads, "rebuilds": rebuilds, "opens": opens}
+ALL = {
+    "commits": commits,
+    "bulk": bulk,
+    "reads": reads,
+    "rebuilds": rebuilds,
+    "opens": opens,
+    "sqlalchemy": sqlalchemy_orm,
+    "django": django_orm,
+}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(ALL)} (all)")
     parser.add_argument("--rounds", type=int, default=5, help="turns each side takes (5)")
+    parser.add_argument("--cpu", action="store_true", help="count CPU time, on a machine with busy neighbours")
     arguments = parser.parse_args()
+    if arguments.cpu:
+        count_cpu()
     unknown = set(arguments.names) - set(ALL)
     if unknown:
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")

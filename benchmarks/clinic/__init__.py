@@ -1,0 +1,1 @@
+"""A Django application with the tables of a ward, for :mod:`benchmarks.django_orm`."""
