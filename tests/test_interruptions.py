@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import itertools
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -111,7 +112,12 @@ def test_an_exception_that_ends_the_transaction_is_noticed_though_no_callback_ca
     assert c.told == ["rollback"]
 
 
-def test_a_signal_at_the_first_instruction_of_the_hook_poisons_the_transaction(make: Make) -> None:
+def test_a_signal_at_the_first_instruction_of_the_hook_poisons_the_transaction(
+    make: Make, request: pytest.FixtureRequest
+) -> None:
+    # A program that was started in the background ignores the signal, and Python leaves it so.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     c = make("CREATE TABLE t(a)")
     # A C function as SQL function: the next Python code that runs, and so meets the signal, is the hook.
     c.db.create_scalar_function("interrupt", lambda: None)

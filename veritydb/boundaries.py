@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import apsw
 
@@ -27,6 +27,9 @@ from veritydb.sealing import Opener, Sealer
 from veritydb.streams import Stream
 from veritydb.transaction import Transactions, busy
 from veritydb.translation import translated
+
+if TYPE_CHECKING:
+    from veritydb.many import Batch
 
 LEGACY_TRANSACTION_CONTROL = -1
 _PATIENCE = 0.2
@@ -71,6 +74,8 @@ class Boundaries:
         self._autocommit: bool | int = LEGACY_TRANSACTION_CONTROL
         self.begin_text: str | None = "BEGIN"
         """The BEGIN that a row-writing statement gets; None: it is wrapped for itself alone."""
+        self.batch: Batch | None = None
+        """The ``executemany`` that is running, the innermost."""
 
     # Beginning and ending ---------------------------------------------------------------------------------------------
 
@@ -96,6 +101,11 @@ class Boundaries:
             if self.capture.schema_moved:
                 self.planner.forget()
         return bare
+
+    def disturb(self) -> None:
+        """Tell a running ``executemany`` that the program does something in between."""
+        if self.batch is not None:
+            self.batch.disturb()
 
     def abandon(self) -> None:
         """Roll back a bare statement that could not be committed; nobody is there to try again."""
@@ -126,6 +136,7 @@ class Boundaries:
 
     def enter_write(self) -> bool:
         """Open and join a transaction for a write that is not a statement. Returns True if it is for that alone."""
+        self.disturb()
         return self.enter(_WRITE)
 
     def start(self, begin: str) -> None:
@@ -170,6 +181,7 @@ class Boundaries:
 
     def rolled_back(self, rollback: Callable[[], None]) -> None:
         """Run ``rollback`` and forget what was known of a schema that it undid."""
+        self.disturb()
         try:
             rollback()
         except Exception as error:

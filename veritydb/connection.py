@@ -447,11 +447,13 @@ class Connection:
     # Limits and settings ----------------------------------------------------------------------------------------------
 
     def setlimit(self, category: int, limit: int, /) -> int:
-        """Set a limit of SQLite's, and return what it was."""
+        """Set a limit of SQLite's for this connection's statements, and return what it was."""
         session = self._opened()
         if category not in _LIMITS:
             raise ProgrammingError("'category' is out of bounds")
-        return int(session.db.limit(category, limit))
+        from veritydb.limits import set_limit
+
+        return set_limit(session.planner, session.db, category, limit)
 
     def getlimit(self, category: int, /) -> int:
         """Return a limit of SQLite's."""

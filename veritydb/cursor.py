@@ -174,7 +174,7 @@ class Cursor:
         finally:
             self._ident = self._connection._ident
         self._plan = plan
-        self._description = None if plan is None else plan.description
+        self._description = plan.description
         self._rowcount = count
         return self
 

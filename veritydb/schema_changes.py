@@ -42,7 +42,7 @@ def run(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> lis
         sql=sql,
         legacy_alter_table=bool(session.db.config(apsw.SQLITE_DBCONFIG_LEGACY_ALTER_TABLE, -1)),
         dqs_ddl=bool(session.db.config(apsw.SQLITE_DBCONFIG_DQS_DDL, -1)),
-        digest=schema_digest(session.db.cursor()),
+        digest=_digest(session),
     )
     capture.add_schema(event, mark)
     if made_from_query:
@@ -91,6 +91,20 @@ def _schema_version(session: Session) -> int:
         planner.internal -= 1
 
 
+def _digest(session: Session) -> bytes:
+    planner = session.planner
+    planner.internal += 1
+    try:
+        return schema_digest(session.db.cursor())
+    finally:
+        planner.internal -= 1
+
+
 def _definition(session: Session, table: str) -> str:
     sql = "SELECT sql FROM main.sqlite_schema WHERE type = 'table' AND name = ? COLLATE NOCASE"
-    return str(session.db.execute(sql, (table,)).get)
+    planner = session.planner
+    planner.internal += 1
+    try:
+        return str(session.db.execute(sql, (table,)).get)
+    finally:
+        planner.internal -= 1

@@ -8,7 +8,7 @@ statements, which are wrapped in a transaction and, when they fail, leave what b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -18,9 +18,10 @@ from veritydb import applied
 from veritydb.blobs import BlobHandle
 from veritydb.boundaries import LEGACY_TRANSACTION_CONTROL, Boundaries
 from veritydb.errors import ConfigurationError, ProgrammingError
+from veritydb.many import Batch
 from veritydb.planner import Plan
 from veritydb.recovery import restore
-from veritydb.running import RUNNERS, Ran, run_rows
+from veritydb.running import RUNNERS, Ran
 from veritydb.splitting import has_statement, split
 from veritydb.streams import Stream, open_stream
 from veritydb.translation import translated
@@ -213,6 +214,8 @@ class Session(Boundaries):
                 self._explain_anew(cursor, plan, bindings)
             return plan, None, -1
         outside = not self.db.in_transaction
+        if self.batch is not None:
+            self.batch.disturb()
         self.offset_before = offset = self.transactions.last_offset
         try:
             return RUNNERS[plan.kind](self, cursor, plan, bindings)
@@ -222,60 +225,23 @@ class Session(Boundaries):
             self.interrupted(interruption, offset, cursor, bare=outside and self._is_bare(plan))
             raise
 
-    def execute_many(self, cursor: apsw.Cursor, sql: str, many: Iterable[Any]) -> tuple[Plan | None, int]:
+    def execute_many(self, cursor: apsw.Cursor, sql: str, many: Iterable[Any]) -> tuple[Plan, int]:
         """Run a row-writing statement once for each bindings of ``many``. Returns the plan and the rows changed."""
         bare = not self.db.in_transaction and (self.begin_text is None or self._autocommit is True)
         offset = self.transactions.last_offset
+        self.disturb()
+        outer = self.batch
         try:
-            return self._execute_many(cursor, sql, many)
+            batch = self.batch = Batch(self, sql)
+            batch.run(cursor, many)
         except Exception:
             raise
         except BaseException as interruption:
             self.interrupted(interruption, offset, cursor, bare=bare)
             raise
-
-    def _execute_many(self, cursor: apsw.Cursor, sql: str, many: Iterable[Any]) -> tuple[Plan | None, int]:
-        iterator = iter(many)
-        plan = self.plans.get(sql)
-        if plan is None:
-            found = next(iterator, None)
-            if found is None:
-                plan = self._plan(sql, None)
-                self._require_dml(plan)
-                return plan, 0
-            plan = self._plan(sql, found)
-            iterator = _again(found, iterator)
-        self._require_dml(plan)
-        if not self.db.in_transaction and (self.begin_text is None or self._autocommit is True):
-            count = 0
-            for bindings in iterator:  # Each statement is a transaction of its own, as in sqlite3.
-                count += run_rows(self, cursor, plan, bindings)[2]
-            return plan, count
-        bare = self.enter(plan)
-        assert not bare
-        plan = self.plans.get(sql) or self._plan(sql, None)
-        counted = plan.triggers or plan.temp or self._foreign_keys()
-        before = self.db.total_changes()
-        mark = self.statement_mark()
-        summed = 0
-        try:
-            if counted:
-                for bindings in iterator:
-                    cursor.execute(plan.sql, bindings)
-                    if plan.returns_rows:
-                        cursor.fetchall()
-                    summed += self.db.changes()
-            elif plan.returns_rows:
-                cursor.executemany(plan.sql, iterator).fetchall()
-            else:
-                cursor.executemany(plan.sql, iterator)
-        except BaseException as error:
-            self.counters.changes = None
-            self.statement_failed(error, mark, bare=False)
-        self.counters.changes = None
-        if self.capture.virtual_tables:
-            self.virtual_written(plan)
-        return plan, summed if counted else self.db.total_changes() - before
+        finally:
+            self.batch = outer
+        return batch.plan, batch.changed
 
     def execute_script(self, sql: str, cursor: apsw.Cursor | None = None) -> None:
         """Run all statements of ``sql``; an open transaction is committed first, as sqlite3 does."""
@@ -309,6 +275,7 @@ class Session(Boundaries):
 
     def commit_open(self) -> None:
         """Commit the open transaction, whatever the mode."""
+        self.disturb()
         offset = self.transactions.last_offset
         try:
             self.transactions.finish("COMMIT")
@@ -399,11 +366,8 @@ class Session(Boundaries):
         self.planner.remember(sql, plan)
         return plan
 
-    def _require_dml(self, plan: Plan) -> None:
-        if not plan.is_dml:
-            raise ProgrammingError("executemany() can only execute DML statements.")
-
-    def _foreign_keys(self) -> bool:
+    def foreign_keys(self) -> bool:
+        """Whether foreign keys are enforced."""
         return bool(self.db.config(apsw.SQLITE_DBCONFIG_ENABLE_FKEY, -1))
 
 
@@ -425,11 +389,6 @@ def _loaded(register: str | Callable[[Any], object] | None) -> Callable[[Any], o
     from veritydb.replay.registering import load
 
     return load(register)
-
-
-def _again(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
-    yield first
-    yield from rest
 
 
 def _text(name: str, value: object) -> str:

@@ -78,7 +78,11 @@ def _read(sql: str) -> tuple[str, bool]:
 
 def _renumber(session: Session) -> None:
     db = session.db
-    tables = [name for name in _rowid_tables(db) if _has_gaps(db, name)]
+    session.planner.internal += 1
+    try:
+        tables = [name for name in _rowid_tables(db) if _has_gaps(db, name)]
+    finally:
+        session.planner.internal -= 1
     if not tables:
         return
     triggers = db.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, -1)
