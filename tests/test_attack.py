@@ -171,6 +171,54 @@ def test_a_vacuum_that_is_refused_takes_no_row_from_a_query_that_is_read(life: L
     assert cursor.fetchall() == [(3,), (4,)]
 
 
+HIDDEN = "CREATE TABLE t(rowid, oid, _rowid_{}); INSERT INTO t(oid) VALUES (1), ('2'), (x'33'), (NULL)"
+
+
+@pytest.mark.parametrize("more", ["", ", g AS (oid)"])
+def test_vacuum_does_not_move_rows_whose_numbers_no_name_reaches(life: Life, more: str) -> None:
+    db = life.connect()
+    if more:  # Rows are there only if the column came after them.
+        db.executescript(HIDDEN.format("") + "; ALTER TABLE t ADD COLUMN g AS (oid)")
+    else:
+        db.executescript(HIDDEN.format(""))
+        db.execute("VACUUM")  # They are numbered from 1 on, so nothing moves.
+        db.execute("DELETE FROM t WHERE oid = '2'")
+        db.commit()
+    with pytest.raises(veritydb.StatementRefused, match="rename one of the columns, or add an index"):
+        db.execute("VACUUM")
+    db.execute("CREATE INDEX i ON t(oid)")
+    db.execute("VACUUM")
+    if not more:
+        db.execute("DELETE FROM t WHERE oid IS NULL")  # The log says by its number which row that was.
+        db.commit()
+
+
+def test_the_one_query_that_changes_rows_is_logged(life: Life) -> None:
+    db = life.connect(isolation_level=None)
+    for version in ("fts3", "fts4"):
+        db.execute(f"CREATE VIRTUAL TABLE {version} USING {version}(x)")
+        db.execute(f"CREATE VIEW v_{version} AS SELECT optimize({version}) FROM {version}")
+        for word in ("one", "two", "three"):
+            db.execute(f"INSERT INTO {version} VALUES (?)", (word,))
+        before = db.last_offset
+        assert db.execute(f"SELECT optimize({version}) FROM {version} LIMIT 1").fetchall() == [("Index optimized",)]
+        assert db.last_offset == before + 1
+        db.execute("BEGIN")
+        db.execute(f"INSERT INTO {version} VALUES ('four')")
+        db.execute(f"SELECT * FROM v_{version} LIMIT 1").fetchall()
+        db.execute("COMMIT")
+        assert db.last_offset == before + 2
+
+
+def test_a_function_of_the_program_with_that_name_is_no_reason_to_write(life: Life) -> None:
+    db = life.connect(isolation_level=None, timeout=0)
+    db.create_function("optimize", 1, lambda value: value + 1)
+    db.execute("CREATE TABLE t(a)")
+    before = db.last_offset
+    assert db.execute("SELECT optimize(1)").fetchall() == [(2,)]
+    assert (db.last_offset, db.in_transaction) == (before, False)
+
+
 # Tables whose rows are read late
 
 

@@ -171,6 +171,12 @@ LOGGED: dict[str, tuple[tuple[str, set[str]], ...]] = {
         ("INSERT INTO made (a) VALUES (5)", {"net Rows"}),
         ("INSERT INTO t (a) VALUES (CAST(x'ff' AS TEXT))", {"net Rows"}),
     ),
+    "`SELECT optimize(t) FROM t` (FTS3, FTS4)": (
+        ("CREATE VIRTUAL TABLE f USING fts4(x)", {"Schema"}),
+        ("INSERT INTO f VALUES ('one')", {"Rows"}),
+        ("INSERT INTO f VALUES ('two')", {"Rows"}),
+        ("SELECT optimize(f) FROM f LIMIT 1", {"Rows"}),
+    ),
     "`AUTOINCREMENT`": (("INSERT OR IGNORE INTO counted (id, a) VALUES (NULL, 1), (NULL, 1)", {"Rows", "Sequence"}),),
     "`ANALYZE`, `PRAGMA optimize`": (("ANALYZE", {"Clear", "Rows"}), ("PRAGMA optimize", set())),
     "`PRAGMA user_version`, `application_id`, `auto_vacuum`": (

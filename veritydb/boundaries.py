@@ -226,6 +226,8 @@ class Boundaries:
         if getattr(error, "extendedresult", 0) == apsw.SQLITE_CONSTRAINT_COMMITHOOK:
             poison = self.capture.poison  # A statement that has ended its transaction by itself, and was not let.
             if isinstance(poison, errors.CaptureError):
+                # Where it had a savepoint of its own (FTS3 has), the rows are gone and the transaction is still open.
+                self.transactions.rollback()
                 raise poison from error
         if isinstance(error, apsw.Error):
             raise translated(error) from error

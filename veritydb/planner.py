@@ -149,6 +149,8 @@ _MAIN = (None, "main")
 _OWN = (*_MAIN, "temp")
 _CATALOGUES = frozenset({"sqlite_master", "sqlite_temp_master", "sqlite_schema", "sqlite_temp_schema"})
 _QUIET = frozenset({apsw.SQLITE_READ, apsw.SQLITE_FUNCTION, apsw.SQLITE_RECURSIVE})
+_WRITING_FUNCTION = "optimize"
+"""SELECT optimize(t) FROM t writes the index of an FTS3 table: the one query that changes rows."""
 _SCHEMA_WORDS = frozenset({"CREATE", "DROP", "ALTER"})
 _VERBS = {"INSERT": True, "UPDATE": True, "DELETE": True, "REPLACE": True}
 
@@ -249,6 +251,8 @@ class Planner:
             if verdict != apsw.SQLITE_OK:
                 return verdict
         if action in _QUIET:
+            if two == _WRITING_FUNCTION and action == apsw.SQLITE_FUNCTION and self._heard is not None:
+                self._heard.append((action, one, two, schema, trigger))
             return apsw.SQLITE_OK
         why = self._refusal_of(action, one, two, schema)
         if why is not None:
@@ -315,6 +319,9 @@ class Planner:
                 return
             if action == apsw.SQLITE_SELECT:
                 plan.selects = True
+            elif action == apsw.SQLITE_FUNCTION:
+                if plan.kind is Kind.READ and not self._db.readonly("main"):
+                    plan.kind = Kind.ROWS
             elif action == apsw.SQLITE_ANALYZE:
                 plan.kind = Kind.ANALYZE
             elif action in _SCHEMA_ACTIONS and schema not in _OWN:

@@ -3,6 +3,8 @@
 VACUUM renumbers the rows of a table that has neither an INTEGER PRIMARY KEY nor an index, runs no commit hook and
 reports nothing. So the rows that it would renumber are renumbered first, by logged updates in a transaction of their
 own: 1, 2, 3 … in rowid order, which is what VACUUM does. After that VACUUM changes nothing that replay has to know.
+
+Where columns hide the rowid under all its names no statement can renumber rows. VACUUM is refused then, if it would.
 """
 
 from __future__ import annotations
@@ -129,10 +131,28 @@ def _rowid_name(db: apsw.Connection, table: str) -> str | None:
 def _has_gaps(db: apsw.Connection, table: str) -> bool:
     rowid = _rowid_name(db, table)
     if rowid is None:
+        if _has_hidden_gaps(db, table):
+            raise StatementRefused(
+                f"VACUUM would renumber the rows of {table}, whose columns have all the names of the row id, so that it "
+                "cannot be logged; rename one of the columns, or add an index; nothing was changed"
+            )
         return False
     sql = f"SELECT count(*), min({rowid}), max({rowid}) FROM main.{_quoted(table)}"
     count, lowest, highest = db.execute(sql).get or (0, None, None)
     return bool(count) and (lowest != 1 or highest != count)
+
+
+def _has_hidden_gaps(db: apsw.Connection, table: str) -> bool:
+    """Whether rows are not numbered 1, 2, 3 …, or may not be, where no name reaches their numbers: blob handles do."""
+    count = int(db.execute(f"SELECT count(*) FROM main.{_quoted(table)}").get)
+    column = db.execute("SELECT name FROM pragma_table_info(?, 'main') LIMIT 1", (table,)).get
+    for rowid in range(1, count + 1):
+        try:
+            db.blob_open("main", table, str(column), rowid, False).close()
+        except apsw.SQLError as error:
+            if "cannot open value of type" not in str(error):
+                return True  # No such row; or a table with generated columns, of which no blob can be opened.
+    return False
 
 
 def _close_gaps(db: apsw.Connection, table: str) -> None:
