@@ -38,7 +38,7 @@ def tmp_path() -> Iterator[Path]:
 def _run(life: Life, tmp_path: Path, program: Program, way: str, key: bytes | None = None) -> None:
     implicit = way == "implicit"
     connection = life.connect(key=key, isolation_level="" if implicit else None, register=program.register)
-    ours, plain = Ours(connection), Plain(str(tmp_path / "plain.db"), implicit=implicit)
+    ours, plain = Ours(connection), Plain(str(tmp_path / "plain.db"), implicit="BEGIN" if implicit else None)
     if program.prepare is not None:
         program.prepare(ours)
         program.prepare(plain)

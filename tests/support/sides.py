@@ -157,13 +157,13 @@ class Ours:
 class Plain:
     """Through APSW and nothing else; what :mod:`sqlite3` adds is done by hand where a test needs it."""
 
-    def __init__(self, path: str, *, implicit: bool = False) -> None:
+    def __init__(self, path: str, *, implicit: str | None = None) -> None:
         # A statement that was kept is not prepared again, and may so meet a lock before it meets its own mistake.
         self.db = apsw.Connection(path, statementcachesize=0)
         self.db.pragma("synchronous", "OFF")
         self._fresh = True
         self.implicit = implicit
-        """Whether a transaction begins by itself before INSERT, UPDATE, DELETE and REPLACE."""
+        """How a transaction begins by itself before INSERT, UPDATE, DELETE and REPLACE; None: it does not."""
 
     def run(self, step: Step) -> Outcome:
         rows: list[tuple[Any, ...]] | None = None
@@ -207,15 +207,16 @@ class Plain:
     def _begin(self, sql: str, parameters: Any = None) -> None:
         # sqlite3 prepares the statement first: what cannot be prepared begins no transaction.
         text = _COMMENTS.sub("", sql, count=1)
-        if self.implicit and not self.db.in_transaction and text.upper().startswith(_VERBS):
+        if self.implicit is not None and not self.db.in_transaction and text.upper().startswith(_VERBS):
             cursor = self.db.cursor()
             cursor.exec_trace = _stop
             try:
                 cursor.execute(sql, parameters)
             except apsw.ExecTraceAbort:
-                self.db.execute("BEGIN")
-            except apsw.Error:
                 pass
+            except apsw.Error:
+                return
+            self.db.execute(self.implicit)
 
     def function(self, name: str, argument_count: int, call: Callable[..., Any], *, pure: bool = False) -> None:
         self.db.create_scalar_function(name, call, argument_count, deterministic=pure)
