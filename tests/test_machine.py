@@ -173,6 +173,7 @@ class Machine(RuleBasedStateMachine):
         self.step(three, statement)
         self.step(one, how)
         self.step(two, statement)
+        self.step(two, "DELETE FROM bag WHERE a IS 13")
         self.step(three, statement)
 
     @rule(number=_numbers, name=_names, what=st.sampled_from(("SAVEPOINT", "SAVEPOINT", "ROLLBACK TO", "RELEASE")))

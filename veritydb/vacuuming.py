@@ -133,8 +133,8 @@ def _has_gaps(db: apsw.Connection, table: str) -> bool:
     if rowid is None:
         if _has_hidden_gaps(db, table):
             raise StatementRefused(
-                f"VACUUM would renumber the rows of {table}, whose columns have all the names of the row id, so that it "
-                "cannot be logged; rename one of the columns, or add an index; nothing was changed"
+                f"VACUUM would renumber the rows of {table}, whose columns have all the names of the row id, so it cannot "
+                "be logged; rename one of the columns, or add an index; nothing was changed"
             )
         return False
     sql = f"SELECT count(*), min({rowid}), max({rowid}) FROM main.{_quoted(table)}"
