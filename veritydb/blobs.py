@@ -84,7 +84,7 @@ class BlobHandle:
                 before = self._put(offset, data)
             except BaseException:
                 if bare:
-                    session.transactions.rollback()
+                    session.abandon()
                 raise
             finally:
                 session.capture.enabled = True
@@ -93,7 +93,7 @@ class BlobHandle:
         except apsw.Error as error:
             raise translated(error) from error
         if bare:
-            session.transactions.finish()
+            session.commit_bare()
 
     def close(self) -> None:
         """Let go of the value."""

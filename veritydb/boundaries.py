@@ -79,6 +79,11 @@ class Boundaries:
 
     # Beginning and ending ---------------------------------------------------------------------------------------------
 
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open of which the program knows: not the one around a bare statement."""
+        return self.db.in_transaction and self.transactions.begun is not BARE_BEGIN
+
     def enter(self, plan: Plan) -> bool:
         """See that a transaction is open and joined. Returns True if it is for this statement alone."""
         bare = False
@@ -86,15 +91,21 @@ class Boundaries:
             begin = self.begin_text
             if begin is None or not plan.is_dml or self._autocommit is True:
                 begin, bare = BARE_BEGIN, True
-            self.start(begin)
+                self.planner.internal += 1
+                try:
+                    self.start(begin)
+                finally:
+                    self.planner.internal -= 1
+            else:
+                self.start(begin)
         if not self.capture.joined:
             try:
                 self.transactions.join()
             except BaseException as error:
                 if plan.kind is Kind.ROWS:
                     self.counters.changes = None  # A statement that failed has changed nothing, begun or not.
-                if bare and self.db.in_transaction:
-                    self.transactions.rollback()
+                if bare:
+                    self.abandon()
                 if isinstance(error, apsw.Error):
                     raise translated(error) from error
                 raise
@@ -108,9 +119,22 @@ class Boundaries:
             self.batch.disturb()
 
     def abandon(self) -> None:
-        """Roll back a bare statement that could not be committed; nobody is there to try again."""
+        """Roll back what the program did not begin, or what is past help; its authorizer is not asked."""
         if self.db.in_transaction:
-            self.rolled_back(self.transactions.rollback)
+            self.planner.internal += 1
+            try:
+                self.rolled_back(self.transactions.rollback)
+            finally:
+                self.planner.internal -= 1
+
+    def commit_bare(self) -> None:
+        """Commit the transaction of one bare statement, of which the program, and its authorizer, know nothing."""
+        self.planner.internal += 1
+        try:
+            self.transactions.finish()
+        finally:
+            self.planner.internal -= 1
+        self.schema_touched = False
 
     def interrupted(
         self, error: BaseException, offset: int | None, cursor: apsw.Cursor | None = None, *, bare: bool = False
@@ -153,7 +177,7 @@ class Boundaries:
             try:
                 self.transactions.join(untouched=True)
             except BaseException as error:
-                self.transactions.rollback()
+                self.abandon()
                 if isinstance(error, apsw.Error):
                     raise translated(error) from error
                 raise
@@ -207,13 +231,13 @@ class Boundaries:
                 # table is no constraint to a conflict clause: nothing of the statement stays.
                 changes = self.counters.current()
                 try:
-                    transactions.finish()
+                    self.commit_bare()
                 except BaseException:
                     self.abandon()
                     self.counters.undo(changes)
                     raise
             else:
-                transactions.rollback()
+                self.abandon()
         self.failed(error)
 
     def failed(self, error: BaseException) -> NoReturn:
@@ -227,7 +251,7 @@ class Boundaries:
             poison = self.capture.poison  # A statement that has ended its transaction by itself, and was not let.
             if isinstance(poison, errors.CaptureError):
                 # Where it had a savepoint of its own (FTS3 has), the rows are gone and the transaction is still open.
-                self.transactions.rollback()
+                self.abandon()
                 raise poison from error
         if isinstance(error, apsw.Error):
             raise translated(error) from error

@@ -246,14 +246,16 @@ class Planner:
     def _authorize(self, action: int, one: str | None, two: str | None, schema: str | None, trigger: str | None) -> int:
         if self.internal:
             return apsw.SQLITE_OK
+        verdict = apsw.SQLITE_OK
         if self.user_authorizer is not None:
             verdict = self.user_authorizer(action, one, two, schema, trigger)
-            if verdict != apsw.SQLITE_OK:
+            # A DELETE that is to be ignored deletes all the same, row by row, so we take note of it.
+            if verdict not in (apsw.SQLITE_OK, apsw.SQLITE_IGNORE):
                 return verdict
         if action in _QUIET:
             if two == _WRITING_FUNCTION and action == apsw.SQLITE_FUNCTION and self._heard is not None:
                 self._heard.append((action, one, two, schema, trigger))
-            return apsw.SQLITE_OK
+            return verdict
         why = self._refusal_of(action, one, two, schema)
         if why is not None:
             self.refusal = why
@@ -269,7 +271,7 @@ class Planner:
             self.reprepared = True
             if action in _SCHEMA_ACTIONS or action in _TEMP_ACTIONS:
                 self.plans.clear()  # SQLite prepared a kept statement again: the schema has changed under it.
-        return apsw.SQLITE_OK
+        return verdict
 
     def _refusal_of(self, action: int, one: str | None, two: str | None, schema: str | None) -> str | None:
         if action == apsw.SQLITE_PRAGMA:

@@ -15,6 +15,7 @@ import apsw
 from veritydb import schema_changes, vacuuming
 from veritydb.events import Setting
 from veritydb.planner import Kind, Plan
+from veritydb.translation import no_transaction, translated
 
 if TYPE_CHECKING:
     from veritydb.session import Session
@@ -49,7 +50,7 @@ def run_rows(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any) -
         changes = counters.current()
         virtual = capture.virtual_joined
         try:
-            session.transactions.finish()
+            session.commit_bare()
         except BaseException:
             session.abandon()
             counters.undo(changes)
@@ -91,7 +92,7 @@ def _run_schema(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any
     session.schema_touched = True
     session.planner.forget()
     if bare:
-        session.commit_open()
+        session.commit_bare()
     return plan, rows, -1
 
 
@@ -111,7 +112,7 @@ def _run_setting(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: An
     except BaseException as error:
         session.statement_failed(error, mark, bare=bare)
     if bare:
-        session.transactions.finish()
+        session.commit_bare()
     return plan, rows, -1
 
 
@@ -124,7 +125,7 @@ def _run_analyze(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: An
         session.statement_failed(error, mark, bare=bare)
     session.schema_touched = True
     if bare:
-        session.commit_open()
+        session.commit_bare()
     return plan, rows, -1
 
 
@@ -134,6 +135,8 @@ def _run_begin(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any)
 
 
 def _run_commit(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> Ran:
+    if plan.kind is Kind.COMMIT and session.db.in_transaction and not session.in_transaction:
+        raise translated(no_transaction("commit"))  # A function of the program's, called by a bare statement.
     session.transactions.finish(plan.sql)
     if not session.db.in_transaction:
         session.schema_touched = False
@@ -142,6 +145,8 @@ def _run_commit(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any
 
 def _run_rollback(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> Ran:
     if plan.kind is Kind.ROLLBACK and session.db.in_transaction:
+        if not session.in_transaction:
+            raise translated(no_transaction("rollback"))
         session.rolled_back(session.transactions.rollback)
         return plan, None, -1
     try:

@@ -118,11 +118,6 @@ class Session(Boundaries):
     # Properties -------------------------------------------------------------------------------------------------------
 
     @property
-    def in_transaction(self) -> bool:
-        """Whether a transaction is open."""
-        return self.db.in_transaction
-
-    @property
     def total_changes(self) -> int:
         """Rows changed since the connection was opened."""
         return self.counters.total()
@@ -174,7 +169,7 @@ class Session(Boundaries):
     def isolation_level(self, value: str | None) -> None:
         if value is None:
             self._isolation_level, self.begin_text = None, None
-            if self._autocommit == LEGACY_TRANSACTION_CONTROL and self.db.in_transaction:
+            if self._autocommit == LEGACY_TRANSACTION_CONTROL and self.in_transaction:
                 self.commit()
             return
         if not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]  the caller's word is not proof
@@ -192,10 +187,10 @@ class Session(Boundaries):
     def autocommit(self, value: bool | int) -> None:
         if value is not True and value is not False and value != LEGACY_TRANSACTION_CONTROL:
             raise ValueError("autocommit must be True, False, or sqlite3.LEGACY_TRANSACTION_CONTROL")
-        if value is True and self._autocommit is not True and self.db.in_transaction:
+        if value is True and self._autocommit is not True and self.in_transaction:
             self.commit_open()
         self._autocommit = value if isinstance(value, bool) else LEGACY_TRANSACTION_CONTROL
-        if value is False and not self.db.in_transaction:
+        if value is False and not self.in_transaction:
             self.start("BEGIN")
 
     # Statements -------------------------------------------------------------------------------------------------------
@@ -245,7 +240,7 @@ class Session(Boundaries):
 
     def execute_script(self, sql: str, cursor: apsw.Cursor | None = None) -> None:
         """Run all statements of ``sql``; an open transaction is committed first, as sqlite3 does."""
-        if self._autocommit == LEGACY_TRANSACTION_CONTROL and self.db.in_transaction:
+        if self._autocommit == LEGACY_TRANSACTION_CONTROL and self.in_transaction:
             self.commit_open()
         made = cursor is None
         cursor = cursor or self.db.cursor()
@@ -268,7 +263,7 @@ class Session(Boundaries):
         """Commit the open transaction, if there is one (PEP 249)."""
         if self._autocommit is True:
             return
-        if self.db.in_transaction:
+        if self.in_transaction:
             self.commit_open()
         if self._autocommit is False:
             self.start("BEGIN")
@@ -290,7 +285,7 @@ class Session(Boundaries):
         """Roll back the open transaction, if there is one (PEP 249)."""
         if self._autocommit is True:
             return
-        if self.db.in_transaction:
+        if self.in_transaction:
             self.rolled_back(self.transactions.rollback)
         if self._autocommit is False:
             self.start("BEGIN")

@@ -6,6 +6,8 @@ APSW has an exception class per SQLite result code; PEP 249 has a tree of eight.
 
 from __future__ import annotations
 
+from typing import Any
+
 import apsw
 
 from veritydb import errors
@@ -59,6 +61,14 @@ def translated(error: apsw.Error) -> Exception:
     if isinstance(made, errors.Error):
         made.sqlite_errorcode = code
         made.sqlite_errorname = _name(code)
+    return made
+
+
+def no_transaction(what: str) -> apsw.Error:
+    """Return what SQLite raises for a COMMIT or ROLLBACK where no transaction is open."""
+    error: Any = apsw.SQLError(f"cannot {what} - no transaction is active")
+    error.result = error.extendedresult = apsw.SQLITE_ERROR
+    made: apsw.Error = error
     return made
 
 

@@ -63,7 +63,7 @@ def run(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> Non
         bare = session.enter_write()
         session.capture.add(Setting("auto_vacuum", after))
         if bare:
-            session.commit_open()
+            session.commit_bare()
 
 
 def _read(sql: str) -> tuple[str, bool]:
@@ -96,14 +96,14 @@ def _renumber(session: Session) -> None:
             for name in tables:
                 _close_gaps(db, name)
     except BaseException as error:
-        session.transactions.rollback()
+        session.abandon()
         if isinstance(error, apsw.Error):
             raise translated(error) from error
         raise
     finally:
         session.planner.internal -= 1
         db.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, triggers)
-    session.commit_open()
+    session.commit_bare()
 
 
 def _rowid_tables(db: apsw.Connection) -> list[str]:
@@ -133,7 +133,7 @@ def _has_gaps(db: apsw.Connection, table: str) -> bool:
     if rowid is None:
         if _has_hidden_gaps(db, table):
             raise StatementRefused(
-                f"VACUUM would renumber the rows of {table}, whose columns have all the names of the row id, so it cannot "
+                f"VACUUM would renumber the rows of {table}, whose columns have all names of the row id, which cannot "
                 "be logged; rename one of the columns, or add an index; nothing was changed"
             )
         return False

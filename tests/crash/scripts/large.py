@@ -1,11 +1,13 @@
-"""One transaction of very many rows, then what reads it: ``large.py PATH ROWS``, run by tests.support.child.
+"""What is larger than memory: ``large.py WHAT PATH SIZE``, run by tests.support.child.
 
-``commit`` writes it; ``redo`` and ``rebuild`` read it back from the log. Says the most memory it ever had.
+``commit`` writes one transaction of SIZE rows, ``redo`` and ``rebuild`` read it back from the log; ``fill`` writes
+transactions until the log has SIZE bytes. Says the most memory that it ever had.
 """
 
 import resource
 import sys
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import veritydb
@@ -28,6 +30,22 @@ if what == "commit":
     with db:
         db.executemany("INSERT INTO readings VALUES (?, ?, ?, ?)", made())
     assert db.last_offset == 1
+    db.close()
+elif what == "fill":
+    db = veritydb.connect(path, key=RAW)
+    with db:
+        db.execute("CREATE TABLE pages (id INTEGER PRIMARY KEY, body BLOB)")
+    log = path.with_name(f"{path.name}-log")
+    rest = bytes(range(256)) * 16
+    for number in count(1):
+        with db:
+            # Rows come and go: the log is many times what is left in the end.
+            db.execute("DELETE FROM pages")
+            first = number * 1_000_000
+            bodies = ((first + n, (first + n).to_bytes(8, "big") + rest) for n in range(2_000))
+            db.executemany("INSERT INTO pages VALUES (?, ?)", bodies)
+        if number % 10 == 0 and sum(file.stat().st_size for file in log.glob("*.seg")) >= rows:
+            break
     db.close()
 elif what == "redo":
     db = veritydb.connect(path, key=RAW)
