@@ -19,7 +19,7 @@ from veritydb.planner import Planner
 class BoundedPlanner(Planner):
     """The planner of a connection of which a limit was lowered."""
 
-    _other: dict[int, int]
+    other: dict[int, int]
     """By limit: the value that does not hold now. Outside our own statements SQLite's, inside them the program's."""
     _inside: int
 
@@ -37,12 +37,12 @@ class BoundedPlanner(Planner):
     def _exchange(self) -> None:
         done: list[int] = []
         try:
-            for category, value in self._other.items():
-                self._other[category] = self._db.limit(category, value)
+            for category, value in self.other.items():
+                self.other[category] = self._db.limit(category, value)
                 done.append(category)
         except BaseException:  # A signal's exception: half of it must not stay.
             for category in done:
-                self._other[category] = self._db.limit(category, self._other[category])
+                self.other[category] = self._db.limit(category, self.other[category])
             raise
 
 
@@ -52,8 +52,8 @@ def set_limit(planner: Planner, db: apsw.Connection, category: int, limit: int) 
     if limit >= 0:
         if not isinstance(planner, BoundedPlanner):
             other: dict[int, int] = {}
-            planner.__dict__.update(_other=other, _inside=planner.__dict__.pop("internal"))
+            planner.__dict__.update(other=other, _inside=planner.__dict__.pop("internal"))
             planner.__class__ = BoundedPlanner
             assert isinstance(planner, BoundedPlanner)
-        planner._other.setdefault(category, before)
+        planner.other.setdefault(category, before)
     return before
