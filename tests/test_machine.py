@@ -45,7 +45,7 @@ _queries = st.sampled_from(
         "SELECT rowid, a, b FROM bag ORDER BY rowid",
         "SELECT id, k, n FROM keyed ORDER BY k",
         "SELECT b, a, c FROM composed",
-        "SELECT id, a, g, s FROM computed",
+        "SELECT id, a, hex(g), s FROM computed",
         "SELECT what, x FROM log",
         "SELECT a FROM shape UNION ALL SELECT code FROM parent",
     )
