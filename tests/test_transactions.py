@@ -9,6 +9,7 @@ import pytest
 
 import veritydb
 from tests.support import files
+from tests.support.twins import See, same
 from veritydb.events import Op, Rows
 
 if TYPE_CHECKING:
@@ -407,3 +408,51 @@ def test_what_another_connection_did_to_the_schema_is_seen_in_time(
     one.execute(first)
     two.execute(then)
     one.execute("SELECT * FROM sqlite_schema").fetchall()
+
+
+def test_a_query_that_is_known_follows_what_another_connection_does_to_the_schema(tmp_path: Path) -> None:
+    """Its rows, the names of its columns, and what its converters and row factory make of them."""
+    queries = (
+        "SELECT * FROM t",
+        "SELECT * FROM v",
+        "SELECT a FROM t",
+        "WITH x AS (SELECT * FROM t) SELECT * FROM x",
+        "SELECT count(*) FROM t",
+        "SELECT name FROM sqlite_master WHERE name NOT LIKE '_verity%'",
+        "PRAGMA table_info(t)",
+        "PRAGMA index_list(t)",
+    )
+    changes = (
+        "ALTER TABLE t ADD COLUMN c numbers DEFAULT 'x'",
+        "UPDATE t SET c = '7'",
+        "DROP VIEW v",
+        "CREATE VIEW v AS SELECT b, a FROM t",
+        "CREATE INDEX i ON t(b)",
+        "ALTER TABLE t RENAME COLUMN a TO z",
+        "DROP TABLE t",
+        "CREATE TABLE t(n)",
+        "INSERT INTO t VALUES (3)",
+        "DROP VIEW v",
+        "CREATE TABLE v(q, r)",
+        "INSERT INTO v VALUES (4, 5)",
+        "DROP TABLE v",
+        "CREATE VIRTUAL TABLE v USING fts5(w)",
+        "INSERT INTO v VALUES ('words')",
+    )
+
+    def program(module: Any, see: See) -> None:
+        path = see.folder / "read.db"
+        module.register_converter("numbers", lambda value: -int(value) if value.isdigit() else value)
+        writer = see.opened(module.connect(path, isolation_level=None))
+        reader = see.opened(module.connect(path, isolation_level=None, detect_types=module.PARSE_DECLTYPES))
+        writer.executescript("CREATE TABLE t(a, b); INSERT INTO t VALUES (1, 2); CREATE VIEW v AS SELECT a FROM t")
+        for change in ("SELECT 1", *changes):
+            writer.execute(change)
+            for query in queries:
+                cursor = reader.cursor()
+                see(lambda cursor=cursor, query=query: cursor.execute(query).fetchall())
+                see([name for name, *_ in cursor.description or ()])
+                cursor.row_factory = module.Row
+                see(lambda cursor=cursor, query=query: [row.keys() for row in cursor.execute(query)])
+
+    same(tmp_path, program)

@@ -168,6 +168,39 @@ def test_a_file_that_is_unlinked_at_any_moment_costs_nothing_that_is_in_the_log(
         ledger.examine(path, processes.ledger, key=RAW)
 
 
+@pytest.mark.slow
+def test_all_at_once_costs_nothing_that_is_in_the_log(folder: Path, campaign: bool) -> None:
+    """Eight processes, most of which die at some mark, and a file that is taken away under them again and again."""
+    if not campaign:
+        pytest.skip("part of the campaign: as above, and it takes a minute")
+    path, count = folder / "shared.db", 500
+    ledger.create(path, RAW)
+    deaths = {
+        1: "torn append:150",
+        2: "after append:90",
+        3: "hook:200",
+        4: "written:310",
+        5: "log call:2000",
+        6: "sync:400",
+    }
+    chance = random.Random("all at once")
+    with crowd(path, deaths=deaths, hard=True) as processes:
+        for child in processes.children:
+            child.tell(str(count))
+        for _ in range(40):
+            time.sleep(chance.uniform(0, 0.2))
+            unlink(path)
+        assert processes.end() == len(deaths)
+    assert len(processes.ledger.acknowledged) >= 2 * count
+    offsets = [transaction.offset for transaction in files.transactions(path, RAW)]
+    assert offsets == list(range(len(offsets)))
+    in_log = {transaction.offset: transaction.actor for transaction in files.transactions(path, RAW)}
+    for number, offset in processes.offsets.items():
+        assert in_log[offset] == f"worker {number // 1_000_000}"
+    unlink(path)
+    ledger.examine(path, processes.ledger, key=RAW)
+
+
 def test_a_file_that_was_begun_and_not_made_is_rebuilt(folder: Path) -> None:
     path = folder / "begun.db"
     ledger.create(path, RAW)
