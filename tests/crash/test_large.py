@@ -1,8 +1,10 @@
-"""One transaction of millions of rows, written, redone and rebuilt in memory that does not grow with it."""
+"""Transactions of millions of rows and logs of gigabytes, in memory that does not grow with them."""
 
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 from tests.support import files
@@ -11,6 +13,7 @@ from tests.support.processes import run
 from veritydb.replay.compare import differences
 
 SCRIPT = Path(__file__).parent / "scripts" / "large.py"
+ROOT = Path(__file__).parents[2]
 MEMORY_MAX = 300 << 20
 """Bytes for a process with all that it has loaded."""
 
@@ -20,6 +23,13 @@ def most_memory(what: str, path: Path, rows: int) -> int:
     ended = run(SCRIPT, what, path, rows)
     assert ended.status == 0, ended.errors
     return int(ended.said.split()[-1])
+
+
+def most_memory_unhurried(what: str, path: Path, size: int) -> int:
+    """As :func:`most_memory`, for what takes minutes."""
+    command = [sys.executable, str(SCRIPT), what, str(path), str(size)]
+    ended = subprocess.run(command, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True)
+    return int(ended.stdout.split()[-1])
 
 
 def test_a_transaction_larger_than_memory_is_written_redone_and_rebuilt(tmp_path: Path, campaign: bool) -> None:
@@ -47,3 +57,14 @@ def earlier(path: Path, folder: Path) -> Path:
     target = folder / "earlier.db"
     rebuild(path, target, key=RAW, at=0)
     return target
+
+
+def test_a_log_larger_than_memory_is_written_rebuilt_and_verified(tmp_path: Path, campaign: bool) -> None:
+    """In the campaign one of 5 GB, where the disk has room for it and half as much again."""
+    path, size = tmp_path / "long.db", 5_000_000_000 if campaign else 60_000_000
+    size = min(size, shutil.disk_usage(tmp_path).free * 2 // 3)
+    assert most_memory_unhurried("fill", path, size) < MEMORY_MAX
+    assert sum(file.stat().st_size for file in Path(f"{path}-log").glob("*.seg")) >= size
+    assert most_memory_unhurried("rebuild", path, 0) < MEMORY_MAX
+    assert most_memory_unhurried("verify", path, 0) < MEMORY_MAX
+    shutil.rmtree(f"{path}-log")

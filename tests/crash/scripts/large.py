@@ -1,6 +1,6 @@
 """What is larger than memory: ``large.py WHAT PATH SIZE``, run by tests.support.child.
 
-``commit`` writes one transaction of SIZE rows, ``redo`` and ``rebuild`` read it back from the log; ``fill`` writes
+``commit`` writes one transaction of SIZE rows, ``redo``, ``rebuild`` and ``verify`` read it back; ``fill`` writes
 transactions until the log has SIZE bytes. Says the most memory that it ever had.
 """
 
@@ -14,6 +14,7 @@ import veritydb
 from tests.support import child
 from tests.support.life import RAW
 from veritydb.replay.rebuilding import rebuild
+from veritydb.verify import verify
 
 what, path, rows = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 
@@ -44,13 +45,15 @@ elif what == "fill":
             first = number * 1_000_000
             bodies = ((first + n, (first + n).to_bytes(8, "big") + rest) for n in range(2_000))
             db.executemany("INSERT INTO pages VALUES (?, ?)", bodies)
-        if number % 10 == 0 and sum(file.stat().st_size for file in log.glob("*.seg")) >= rows:
+        if number % 2 == 0 and sum(file.stat().st_size for file in log.glob("*.seg")) >= rows:
             break
     db.close()
 elif what == "redo":
     db = veritydb.connect(path, key=RAW)
     assert db.execute("SELECT count(*), sum(id) FROM readings").fetchall() == [(rows, rows * (rows - 1) // 2)]
     db.close()
+elif what == "verify":
+    assert verify(path, key=RAW).ok
 else:
     rebuild(path, path.with_name(f"{path.name}.rebuilt-1"), key=RAW)
 # In kilobytes on Linux, in bytes on macOS.
