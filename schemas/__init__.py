@@ -1,7 +1,7 @@
 """The Cap'n Proto definitions of every byte that leaves memory.
 
 ``record`` defines log records, ``files`` the small files and the row around them, ``kernel`` what a group of nodes is
-asked and answers. The ``.capnp`` files are the
+asked and answers, ``superblock`` what a member of a group knows of itself. The ``.capnp`` files are the
 documentation; nothing here adds to them.
 
 They are loaded when they are first asked for: pycapnp, with the asyncio it brings, is a third of the time that
@@ -17,6 +17,7 @@ from typing import Any
 record: Any
 files: Any
 kernel: Any
+superblock: Any
 
 _HERE = Path(__file__).resolve().parent
 
@@ -37,4 +38,4 @@ def _parser() -> Any:
     return library.SchemaParser()
 
 
-__all__ = ["files", "kernel", "record"]
+__all__ = ["files", "kernel", "record", "superblock"]

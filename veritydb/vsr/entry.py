@@ -18,17 +18,17 @@ from typing import NamedTuple
 from blake3 import blake3
 
 VERSION = 1
-HEADER_SIZE = 144
+HEADER_SIZE = 128
 BODY_MAX = 8 << 20
 """Bytes of one body. A record that does not fit has its parts made durable before the append that names them."""
 CHECKSUM_SIZE = 16
 NO_CHECKSUM = bytes(CHECKSUM_SIZE)
 
 # A message of one segment: the segment table (count - 1, words), then the root's struct pointer (data words << 32).
-_PREFACE = Struct("<IIQ").pack(0, 17, 16 << 32)
-_FIELDS = Struct("<16s16s16sQQQQQQIHH4x")
+_PREFACE = Struct("<IIQ").pack(0, 15, 14 << 32)
+_FIELDS = Struct("<16s16s16sQQQQQIHH")
 _HEADER = Struct(f"<16s16s{_FIELDS.size}s")
-assert _HEADER.size == HEADER_SIZE == len(_PREFACE) + 16 * 8
+assert _HEADER.size == HEADER_SIZE == len(_PREFACE) + 14 * 8
 
 OP_MAX = (1 << 63) - 1
 
@@ -73,7 +73,7 @@ class Header(NamedTuple):
     """Bytes of the body."""
     kind: Kind
     raw: bytes
-    """The 144 bytes as stored."""
+    """The 128 bytes as stored."""
 
     def __repr__(self) -> str:  # Short, for traces.
         return f"<op {self.op} view {self.view} {self.kind.name} {self.checksum.hex()[:6]}>"
@@ -110,9 +110,7 @@ def make_entry(
 ) -> Entry:
     """Return a new entry with its checksums."""
     body_checksum = checksum(body)
-    fields = _FIELDS.pack(
-        body_checksum, parent, cluster, epoch, view, op, commit, timestamp, 0, len(body), kind, VERSION
-    )
+    fields = _FIELDS.pack(body_checksum, parent, cluster, epoch, view, op, commit, timestamp, len(body), kind, VERSION)
     own = checksum(fields)
     raw = _HEADER.pack(_PREFACE, own, fields)
     header = Header(own, body_checksum, parent, cluster, epoch, view, op, commit, timestamp, len(body), kind, raw)
@@ -135,12 +133,10 @@ def read_header(raw: bytes) -> Header:
         raise BadEntry("the bytes do not begin as a header does")
     if checksum(fields) != own:
         raise BadEntry("the header does not have the checksum that stands with it")
-    body_checksum, parent, cluster, epoch, view, op, commit, timestamp, spare, size, kind, version = _FIELDS.unpack(
-        fields
-    )
+    body_checksum, parent, cluster, epoch, view, op, commit, timestamp, size, kind, version = _FIELDS.unpack(fields)
     if version != VERSION:
         raise BadEntry(f"entry format {version}; this program reads {VERSION}")
-    if kind not in _KINDS or spare or op > OP_MAX or view > OP_MAX or commit > op or size > BODY_MAX:
+    if kind not in _KINDS or op > OP_MAX or view > OP_MAX or commit > op or size > BODY_MAX:
         raise BadEntry("a field of the header is out of range")
     return Header(own, body_checksum, parent, cluster, epoch, view, op, commit, timestamp, size, _KINDS[kind], raw)
 

@@ -10,6 +10,7 @@ Evicted          primary -> client      the session is unknown: register anew
 Redirect         member -> client       who is primary, as far as this member knows
 ReadRequest      client -> primary      what is the committed head of a stream, now?
 ReadReply        primary -> client
+Reconfigure(d)   people <-> primary     other members
 Prepare          primary -> all         an entry (the answer to GetPrepare is an Entry message, :class:`Repair`)
 PrepareOk        member -> primary      the entry is durable here
 Commit           primary -> all         heartbeat: what is committed; asks for an answer if it has a nonce
@@ -22,6 +23,7 @@ GetHeaders       any -> any             headers of a range of ops, and Headers, 
 GetPrepare       any -> any             one entry by op and checksum, and Repair, the answer
 GetSnapshot      any -> any             a piece of a snapshot, and SnapshotChunk, the answer
 Ping, Pong       any <-> any            where I am
+NewEpoch         any -> any             your epoch has ended: this is how
 ===============  =====================  ===========================================================================
 """
 
@@ -109,6 +111,24 @@ class ReadReply(NamedTuple):
     hash: bytes
     """32 bytes."""
     view: int
+
+
+class Reconfigure(NamedTuple):
+    """Let these be the members."""
+
+    client: bytes
+    number: int
+    members: tuple[int, ...]
+
+
+class Reconfigured(NamedTuple):
+    """They are, or why they cannot be."""
+
+    client: bytes
+    number: int
+    epoch: int
+    accepted: bool
+    why: str
 
 
 class Prepare(NamedTuple):
@@ -277,7 +297,7 @@ class SnapshotChunk(NamedTuple):
 
 
 class Ping(NamedTuple):
-    """Where I am."""
+    """Where I am: ``view`` is the one that is durable here."""
 
     epoch: int
     view: int
@@ -301,6 +321,8 @@ class Pong(NamedTuple):
     commit_max: int
     checkpoint: Checkpoint
     release: int
+    heard_view: int
+    """The highest view that the receiver has ever told the sender of; files that know less are an old backup's."""
 
 
 class NewEpoch(NamedTuple):
@@ -315,8 +337,8 @@ class NewEpoch(NamedTuple):
     checkpoint: Checkpoint
 
 
-ClientMessage: TypeAlias = Request | ReadRequest
-ToClient: TypeAlias = Reply | Evicted | Redirect | ReadReply
+ClientMessage: TypeAlias = Request | ReadRequest | Reconfigure
+ToClient: TypeAlias = Reply | Evicted | Redirect | ReadReply | Reconfigured
 PeerMessage: TypeAlias = (
     Prepare
     | PrepareOk

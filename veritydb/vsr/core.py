@@ -1,0 +1,575 @@
+"""What all parts of a replica share: its log, its storage, its timers.
+
+:class:`Core` keeps the log in memory (which headers are known, which entries are durable here), issues writes in the
+order that :mod:`veritydb.vsr.recovery` relies on, and applies what is committed. The protocols above it are
+:mod:`~veritydb.vsr.normal`, :mod:`~veritydb.vsr.repair`, :mod:`~veritydb.vsr.view_change`, each adding its handlers;
+:mod:`~veritydb.vsr.replica` puts them together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import NamedTuple
+
+from veritydb import kernel
+from veritydb.vsr.effects import Answer, Committed, Effect, Halt, Image, Key, Remove, Send, Write, Zone
+from veritydb.vsr.entry import Entry, Header, Kind, checksum
+from veritydb.vsr.messages import Checkpoint, PeerMessage, Suffix, ToClient
+from veritydb.vsr.options import Options
+from veritydb.vsr.quorums import QUORUMS, Quorums
+from veritydb.vsr.recovery import blank, op_cap, recover
+from veritydb.vsr.superblock import Superblock, encode, open_copies, superblock_checksum
+
+
+class Status(IntEnum):
+    """What a replica is doing."""
+
+    NORMAL = 1
+    VIEW_CHANGE = 2
+    """It has left a view, and the next one has not started here."""
+    RECOVERING_HEAD = 3
+    """It does not know where its own log ended, and takes no part until a primary tells."""
+
+
+class ProtocolError(AssertionError):
+    """The replica has broken an invariant of its own: a bug. Nothing it would do next can be trusted."""
+
+
+class Halted(Exception):
+    """The replica has halted, for the reason it says, and takes no further step."""
+
+
+class CannotStart(Exception):
+    """What is on disk does not allow this member to take part. Says why."""
+
+
+class _EntryWrite(NamedTuple):
+    op: int
+    checksum: bytes
+
+
+class _HeaderWrite(NamedTuple):
+    op: int
+    checksum: bytes
+
+
+class _Invalidation(NamedTuple):
+    op: int
+
+
+class _SnapshotWrite(NamedTuple):
+    root: bytes
+
+
+class Core:
+    """The log of one member, its storage, its timers."""
+
+    def __init__(
+        self, *, cluster: bytes, member: int, image: Image, seed: int, options: Options | None = None, release: int = 1
+    ) -> None:
+        self.options = options = options or Options()
+        options.check()
+        block, complete = open_copies(image.superblock)
+        if block.cluster != cluster or block.member != member:
+            raise CannotStart("the files are of another cluster or member")
+        journal = recover(image, block, options)
+
+        self.cluster = cluster
+        self.member = member
+        self.release = release
+        self._random = seed & _MASK or 1
+        self._out: list[Effect] = []
+        self._now = 0
+        self._token = 0
+        self.halted: str | None = None
+        self._begun = False
+
+        self.members = block.members
+        self.epoch = block.epoch
+        self.view = block.view
+        self.log_view: int = block.log_view
+        self.status = Status.VIEW_CHANGE
+        self.checkpoint = block.checkpoint
+        self.durable_block = block
+        self._block_complete = complete
+        self._block_write: tuple[int, Superblock, bytes] | None = None
+        self._block_due = False
+        self._block_checksum = b""
+
+        self.head = journal.head
+        self.headers = journal.headers
+        """Known headers. From ``chain_min`` to ``head`` without a gap; below ``commit_min`` what is kept for others."""
+        self.chain_min = min(journal.headers)
+        self.bodies = journal.entries
+        self.durable = journal.durable
+        self.faulty = journal.faulty
+        self.head_uncertain = journal.head_uncertain
+        self.durable_to = block.checkpoint.op
+        """Every op from the checkpoint to here is durable here, or was: an op above is not acknowledged."""
+        self._unwritten: set[int] = set()
+        self._writes: dict[int, _EntryWrite | _HeaderWrite | _Invalidation | _SnapshotWrite] = {}
+        self._slots_busy: set[int] = set()
+        self._entry_writes = 0
+        self._reads: dict[int, tuple[int, int, bytes]] = {}
+
+        self.commit_min = block.checkpoint.op
+        self.commit_checksum = block.checkpoint.checksum
+        self.commit_max = max(min(block.commit_max, self.head), block.checkpoint.op)
+        newest = self.headers[self.head]
+        self.commit_max = max(self.commit_max, min(newest.commit, self.head))
+        self.state: kernel.State | None = None
+        snapshot = image.snapshots.get(block.checkpoint.root)
+        if snapshot is not None and checksum(snapshot) == block.checkpoint.root:
+            self.state = kernel.restore(snapshot)
+        self.snapshot = snapshot if self.state is not None else None
+        """Bytes of the checkpoint's snapshot, for those who ask."""
+        self.snapshot_before: tuple[bytes, bytes] | None = None
+        """Root and bytes of the one before: who has begun to fetch it shall not have to begin anew."""
+        self.retained = block.checkpoint.op
+        self._next_checkpoint: Checkpoint | None = None
+        self._next_snapshot: bytes | None = None
+        self._next_due = False
+        self._timers: dict[str, int] = {}
+        for op in range(max(self.chain_min, self.checkpoint.op + 1), self.head + 1):
+            if self._durable_checksum(op) != self.headers[op].checksum:
+                self._unwritten.add(op)
+        self._advance_durable()
+
+    # ---- who is who
+
+    @property
+    def quorums(self) -> Quorums:
+        """Sizes that count in this epoch."""
+        return QUORUMS[len(self.members)]
+
+    def primary_of(self, view: int) -> int:
+        """Return the member whose turn it is in ``view``."""
+        return self.members[view % len(self.members)]
+
+    @property
+    def is_primary(self) -> bool:
+        """Whether it is this member's turn."""
+        return self.primary_of(self.view) == self.member
+
+    @property
+    def is_voter(self) -> bool:
+        """Whether this member counts; a learner follows and counts for nothing."""
+        return self.member in self.members
+
+    # ---- effects
+
+    def _send(self, dst: int, message: PeerMessage) -> None:
+        if dst != self.member:
+            self._out.append(Send(dst, message))
+
+    def _broadcast(self, message: PeerMessage) -> None:
+        for member in self.members:
+            if member != self.member:
+                self._out.append(Send(member, message))
+
+    def _answer(self, client: bytes, message: ToClient) -> None:
+        self._out.append(Answer(client, message))
+
+    def _halt(self, reason: str) -> None:
+        if self.halted is None:
+            self.halted = reason
+            self._out.append(Halt(reason))
+
+    def _check(self, truth: bool, what: str) -> None:
+        if not truth:
+            raise ProtocolError(what)
+
+    # ---- chance and time
+
+    def _draw(self, below: int) -> int:
+        """Return a number from 0 to ``below`` - 1 (xorshift64*: the same everywhere, its state one integer)."""
+        x = self._random
+        x ^= x >> 12
+        x = (x ^ (x << 25)) & _MASK
+        x ^= x >> 27
+        self._random = x
+        return ((x * 0x2545F4914F6CDD1D & _MASK) >> 32) * below >> 32
+
+    def _peer(self) -> int | None:
+        """Return another member, by chance."""
+        others = [member for member in self.members if member != self.member]
+        return others[self._draw(len(others))] if others else None
+
+    def _start_timer(self, name: str, ticks: int, *, spread: int = 0) -> None:
+        self._timers[name] = ticks + (self._draw(spread + 1) if spread else 0)
+
+    def _stop_timer(self, name: str) -> None:
+        self._timers.pop(name, None)
+
+    def _expired(self) -> list[str]:
+        """Count one tick and return the timers that have run out, which are stopped."""
+        expired: list[str] = []
+        for name, left in self._timers.items():
+            self._timers[name] = left - 1
+            if left <= 1:
+                expired.append(name)
+        for name in expired:
+            del self._timers[name]
+        return expired
+
+    # ---- the superblock
+
+    def _persist(self) -> None:
+        """Make view, log view, the log's end and the checkpoint durable; :meth:`_on_persisted` follows."""
+        self._block_due = True
+        if self._block_write is None:
+            self._write_block()
+
+    def _write_block(self) -> None:
+        self._block_due = False
+        before = self.durable_block
+        block = Superblock(
+            cluster=self.cluster,
+            member=self.member,
+            sequence=before.sequence + 1,
+            parent=self._block_checksum or superblock_checksum(encode(before)),
+            epoch=self.epoch,
+            members=self.members,
+            view=self.view,
+            log_view=self.log_view,
+            commit_max=self.commit_max,
+            checkpoint=self._next_checkpoint if self._next_due and self._next_checkpoint else self.checkpoint,
+            headers=self._suffix_headers(),
+            head=self.head,
+        )
+        data = encode(block)
+        token = self._new_token()
+        self._block_write = (token, block, superblock_checksum(data))
+        self._out.append(Write(Zone.SUPERBLOCK, 0, data, token))
+
+    def _write_again(self) -> None:
+        """Write the superblock that was found into all its copies."""
+        data = encode(self.durable_block)
+        token = self._write(Zone.SUPERBLOCK, 0, data)
+        self._block_write = (token, self.durable_block, superblock_checksum(data))
+
+    def _block_written(self) -> None:
+        assert self._block_write is not None
+        _, block, own = self._block_write
+        self._block_write = None
+        self._check(
+            block.view >= self.durable_block.view and block.log_view >= self.durable_block.log_view,
+            "the durable view went back",
+        )
+        self.durable_block, self._block_checksum = block, own
+        if block.checkpoint.op > self.checkpoint.op:
+            self._checkpoint_written(block.checkpoint)
+        if self._block_due:
+            self._write_block()
+        self._on_persisted()
+
+    @property
+    def _view_durable(self) -> bool:
+        """Whether view and log view are on disk as they are in memory: only then may this member promise anything."""
+        block = self.durable_block
+        return block.view == self.view and block.log_view == self.log_view and block.epoch == self.epoch
+
+    def _on_persisted(self) -> None:
+        raise NotImplementedError
+
+    # ---- the log
+
+    @property
+    def op_max(self) -> int:
+        """The highest op that may be written with this checkpoint."""
+        return op_cap(self.checkpoint.op, self.options)
+
+    def _slot(self, op: int) -> int:
+        return op % self.options.slots
+
+    def _durable_checksum(self, op: int) -> bytes | None:
+        held = self.durable[op % self.options.slots]
+        return held[1] if held is not None and held[0] == op else None
+
+    def _is_durable(self, op: int) -> bool:
+        header = self.headers.get(op)
+        return header is not None and self._durable_checksum(op) == header.checksum
+
+    @property
+    def _chain_complete(self) -> bool:
+        """Whether every header from what is applied to the head is known."""
+        return self.chain_min <= self.commit_min + 1
+
+    def _suffix_headers(self) -> tuple[Header | None, ...]:
+        low = min(self.head, self.commit_max)
+        return tuple(self.headers.get(op) if op >= self.chain_min else None for op in range(self.head, low - 1, -1))
+
+    def _suffix(self) -> Suffix:
+        """Return the log's end, and what of it is here or may be denied."""
+        headers = self._suffix_headers()
+        present = nack = 0
+        for index, header in enumerate(headers):
+            op = self.head - index
+            held = self._durable_checksum(op)
+            if header is not None and (held == header.checksum or op in self.bodies):
+                present |= 1 << index
+            if op <= self.commit_max or self._slot(op) in self.faulty:
+                continue  # What is committed is not denied, nor what may have been here.
+            if held is None or (header is not None and held != header.checksum):
+                nack |= 1 << index
+        return Suffix(headers, present, nack)
+
+    def _set_header(self, header: Header) -> None:
+        op = header.op
+        known = self.headers.get(op)
+        if known is not None and known.checksum == header.checksum:
+            return
+        if op <= self.commit_min:
+            if known is not None:
+                self._halt(f"op {op} is committed here as {known}, and is said to be {header}")
+            elif op == self.commit_min and header.checksum == self.commit_checksum:
+                self.headers[op] = header  # A snapshot came without it, and it may be the head.
+            elif op == self.commit_min:
+                self._halt(f"op {op} is committed here, and another one is said to be in its place")
+            return
+        self.headers[op] = header
+        body = self.bodies.get(op)
+        if body is not None and body.header.checksum != header.checksum:
+            del self.bodies[op]
+
+    def _install_suffix(self, headers: tuple[Header, ...]) -> None:
+        """Make ``headers``, newest first, the end of this log. What is above goes; what does not connect below, too."""
+        head = headers[0].op
+        for op in [op for op in self.headers if op > head]:
+            del self.headers[op]
+        for op in [op for op in self.bodies if op > head]:
+            del self.bodies[op]
+        self._unwritten = {op for op in self._unwritten if op <= head}
+        for header in headers:
+            self._set_header(header)
+        self.head = head
+        self.chain_min = min(headers[-1].op, head)
+        self._extend_chain()
+        for op in range(self.commit_min + 1, self.chain_min):
+            self.headers.pop(op, None)
+            self.bodies.pop(op, None)
+            self._unwritten.discard(op)
+        for op in range(max(self.chain_min, self.checkpoint.op + 1), head + 1):
+            if self._is_durable(op):
+                self._unwritten.discard(op)
+            else:
+                self._unwritten.add(op)
+        self.durable_to = self.checkpoint.op
+        self._advance_durable()
+
+    def _extend_chain(self) -> None:
+        """Follow known headers downwards from where the chain ends."""
+        while self.chain_min > self.commit_min + 1:
+            below = self.headers.get(self.chain_min - 1)
+            if below is None or below.checksum != self.headers[self.chain_min].parent:
+                return
+            self.chain_min -= 1
+            if not self._is_durable(self.chain_min):
+                self._unwritten.add(self.chain_min)
+        lowest = self.headers.get(self.chain_min)
+        if lowest is not None and lowest.op == self.commit_min + 1 and lowest.parent != self.commit_checksum:
+            self._halt(f"the log at op {self.chain_min} does not continue what is committed here")
+
+    def _advance_durable(self) -> None:
+        op = self.durable_to
+        while op < self.head and (self._is_durable(op + 1) or self._slot(op + 1) in self.faulty):
+            op += 1
+        self.durable_to = min(op, self.head)
+
+    # ---- writing
+
+    def _new_token(self) -> int:
+        self._token += 1
+        return self._token
+
+    def _write(self, zone: Zone, key: Key, data: bytes) -> int:
+        token = self._new_token()
+        self._out.append(Write(zone, key, data, token))
+        return token
+
+    def _keep(self, entry: Entry) -> None:
+        """Take the body of an op of the log, and have it written if it is not."""
+        op = entry.header.op
+        self.bodies[op] = entry
+        if not self._is_durable(op):
+            self._unwritten.add(op)
+            self._pump_writes()
+
+    def _pump_writes(self) -> None:
+        """Begin writes in the order of their ops, so many at a time as :mod:`veritydb.vsr.recovery` reckons with."""
+        for op in sorted(self._unwritten) if len(self._unwritten) > 1 else tuple(self._unwritten):
+            if self._entry_writes >= self.options.pipeline_max or op > self.op_max:
+                return
+            slot = op % self.options.slots
+            entry = self.bodies.get(op)
+            if entry is None or slot in self._slots_busy:
+                continue
+            self._slots_busy.add(slot)
+            self._entry_writes += 1
+            held = self.durable[slot]
+            self.durable[slot] = None
+            if held is not None and held[0] == op and slot not in self.faulty:
+                # The op was here in another version. Its header is taken back first: were it left to stand beside an
+                # entry that a crash has torn, nobody could tell what was lost.
+                token = self._write(Zone.HEADER, slot, blank(slot))
+                self._writes[token] = _Invalidation(op)
+            else:
+                self._write_entry(entry, slot)
+
+    def _write_entry(self, entry: Entry, slot: int) -> None:
+        token = self._write(Zone.ENTRY, slot, entry.raw)
+        self._writes[token] = _EntryWrite(entry.header.op, entry.header.checksum)
+
+    def _write_done(self, token: int) -> None:
+        what = self._writes.pop(token, None)
+        if isinstance(what, _EntryWrite):
+            header = self.headers.get(what.op)
+            if header is not None and header.checksum == what.checksum:
+                after = self._write(Zone.HEADER, self._slot(what.op), header.raw)
+                self._writes[after] = _HeaderWrite(what.op, what.checksum)
+            else:
+                self._free_slot(self._slot(what.op))
+        elif isinstance(what, _HeaderWrite):
+            slot = self._slot(what.op)
+            self.durable[slot] = (what.op, what.checksum)
+            self.faulty.discard(slot)
+            current = self._is_durable(what.op)
+            if current:
+                self._unwritten.discard(what.op)
+            self._free_slot(slot)
+            if current:
+                before = self.durable_to
+                self._advance_durable()
+                self._on_durable(before)
+        elif isinstance(what, _Invalidation):
+            slot = self._slot(what.op)
+            entry = self.bodies.get(what.op)
+            if entry is not None:
+                self._write_entry(entry, slot)
+            else:
+                self._free_slot(slot)
+        elif isinstance(what, _SnapshotWrite):
+            self._snapshot_written(what.root)
+            self._write_snapshot()  # Another may have been due in the meantime.
+
+    def _free_slot(self, slot: int) -> None:
+        self._slots_busy.discard(slot)
+        self._entry_writes -= 1
+        self._pump_writes()
+
+    def _on_durable(self, before: int) -> None:
+        """Entries have become durable; all above ``before`` up to ``durable_to`` may be acknowledged now."""
+        raise NotImplementedError
+
+    # ---- applying
+
+    def _apply(self) -> None:
+        """Apply what is committed, in order, as far as it is durable here."""
+        while self.commit_min < self.commit_max and self.state is not None and self._chain_complete:
+            op = self.commit_min + 1
+            header, entry = self.headers[op], self.bodies.get(op)
+            if not self._is_durable(op):
+                return
+            if entry is None:
+                self._recall(op)
+                return
+            if header.parent != self.commit_checksum:
+                self._halt(f"op {op} does not build on what is committed here")
+                return
+            outputs: tuple[kernel.Output, ...] = ()
+            if header.kind is Kind.COMMANDS:
+                self.state, outputs = kernel.apply_batch(self.state, op, header.timestamp, entry.body)
+            else:
+                self.state = kernel.apply_noop(self.state, op, header.timestamp)
+            self.commit_min = op
+            self.commit_checksum = header.checksum
+            self._out.append(Committed(header, outputs))
+            self._on_applied(header, entry, outputs)
+            self.bodies.pop(op - self.options.cached_max, None)
+            if header.kind is Kind.RECONFIGURE:
+                self._on_members(header, entry.body)
+            if op == self.checkpoint.op + self.options.checkpoint_interval and self._next_checkpoint is None:
+                snapshot = kernel.snapshot(self.state)
+                self._next_checkpoint = Checkpoint(op, header.checksum, checksum(snapshot), len(snapshot))
+                self._next_snapshot = snapshot
+                self._write_snapshot()
+            if self.halted is not None:
+                return
+
+    def _recall(self, op: int) -> None:
+        """An op that is durable here is needed, and not in memory: read it."""
+        raise NotImplementedError
+
+    def _on_members(self, header: Header, body: bytes) -> None:
+        raise NotImplementedError
+
+    def _on_applied(self, header: Header, entry: Entry, outputs: tuple[kernel.Output, ...]) -> None:
+        raise NotImplementedError
+
+    # ---- checkpoints
+
+    def _write_snapshot(self) -> None:
+        """Write the next checkpoint's snapshot as soon as the outputs that led to it are kept."""
+        point, snapshot = self._next_checkpoint, self._next_snapshot
+        if point is None or snapshot is None or self._next_due or self.retained < point.op:
+            return
+        if any(isinstance(write, _SnapshotWrite) for write in self._writes.values()):
+            return
+        token = self._write(Zone.SNAPSHOT, point.root, snapshot)
+        self._writes[token] = _SnapshotWrite(point.root)
+
+    def _snapshot_written(self, root: bytes) -> None:
+        if self._next_checkpoint is not None and self._next_checkpoint.root == root:
+            self._next_due = True
+            self._persist()
+
+    def _checkpoint_written(self, point: Checkpoint) -> None:
+        """The superblock names a new checkpoint: what lies far below it is not needed any more."""
+        assert self._next_checkpoint == point, "a checkpoint is not given up while the superblock is being written"
+        old = self.checkpoint
+        self.snapshot_before = (old.root, self.snapshot) if self.snapshot is not None else None
+        self.checkpoint = point
+        self.snapshot, self._next_snapshot = self._next_snapshot, None
+        self._next_checkpoint, self._next_due = None, False
+        if old.root != point.root:
+            self._out.append(Remove(Zone.SNAPSHOT, old.root))
+        lowest = point.op - self.options.checkpoint_interval - self.options.pipeline_max
+        for op in [op for op in self.headers if op < lowest]:
+            del self.headers[op]
+        self.chain_min = max(self.chain_min, min(self.headers))
+        for op in [op for op in self.bodies if op <= point.op - self.options.cached_max]:
+            del self.bodies[op]
+        self._unwritten = {op for op in self._unwritten if op > point.op}
+        self.durable_to = max(self.durable_to, point.op)
+        self._advance_durable()
+        self._pump_writes()
+        self._on_checkpoint()
+
+    def _on_checkpoint(self) -> None:
+        """A checkpoint is durable: there is room in the journal again."""
+        raise NotImplementedError
+
+    def _missing(self) -> Iterator[Header]:
+        """Yield headers of the log whose entry is neither here nor on its way."""
+        for op in sorted(self._unwritten):
+            if op not in self.bodies and op >= self.chain_min and op <= self.op_max:
+                yield self.headers[op]
+
+    # ---- what must always hold
+
+    def check(self) -> None:
+        """Raise ProtocolError if an invariant does not hold; called after every step, in every build."""
+        self._check(self.checkpoint.op <= self.commit_min <= self.commit_max <= self.head, "commit points out of order")
+        self._check(self.log_view <= self.view, "log_view above view")
+        self._check(self.head - self.commit_max <= self.options.pipeline_max, "the uncommitted end is too long")
+        self._check(self.head in self.headers, "the header at the head is not known")
+        if self.status is Status.NORMAL:
+            self._check(self.view == self.log_view, "normal without the view's log")
+            self._check(self._view_durable, "normal without a durable view")
+        self._check(self._entry_writes <= self.options.pipeline_max, "too many writes at once")
+
+
+_MASK = (1 << 64) - 1
+
+__all__ = ["CannotStart", "Core", "Halted", "ProtocolError", "Status"]
