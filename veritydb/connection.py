@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from typing import Self
 
+    from veritydb.subscriptions.connecting import Committed
+    from veritydb.subscriptions.consumers import Consumer
+    from veritydb.subscriptions.projections import Projection
     from veritydb.subscriptions.subscription import Subscription
     from veritydb.subscriptions.updates import TableUpdate
 
@@ -301,6 +304,76 @@ class Connection:
         from veritydb.subscriptions.connecting import subscribe
 
         return subscribe(self._opened(), tables, actions, since, images, where, snapshot, buffer)
+
+    def consumer(
+        self,
+        name: str,
+        tables: str | Collection[str] | None = None,
+        actions: str | Collection[str] | None = None,
+        *,
+        since: object = None,
+        images: bool = False,
+        timeout: float = 30.0,
+        in_flight_max: int = 1_000,
+        tries_max: int = 5,
+    ) -> Consumer:
+        """Return a worker of the durable consumer ``name``, which is made if it is not there.
+
+        ``tables``, ``actions``  what it gets, as in :meth:`subscribe`; fixed when it is made
+        ``since``                where it begins when it is made: None: now; -1: with the first transaction
+        ``timeout``              seconds after which what this worker fetched and did not ack is handed out again
+        ``in_flight_max``        updates that may be handed out and not done, over all workers
+        ``tries_max``            after so many tries an update is a dead letter
+
+        Raises ConfigurationError if it is there and takes something else, UnknownTable, CursorAhead.
+        """
+        from veritydb.subscriptions.consumers import Consumer
+
+        return Consumer(
+            self._opened(),
+            name,
+            tables=tables,
+            actions=actions,
+            since=since,
+            images=images,
+            timeout=timeout,
+            in_flight_max=in_flight_max,
+            tries_max=tries_max,
+        )
+
+    def projection(
+        self,
+        name: str,
+        tables: str | Collection[str] | None = None,
+        actions: str | Collection[str] | None = None,
+        *,
+        writes: str | Collection[str] = (),
+        batch: int = 256,
+    ) -> Callable[[Callable[[Any, Any], object]], Projection]:
+        """Return a decorator that makes a :class:`~veritydb.subscriptions.Projection` of ``handler(update, db)``.
+
+        ``tables``, ``actions``  what it gets, always with images
+        ``writes``               the tables that it fills, and that a rebuild empties
+        ``batch``                how many updates at most share a transaction
+        """
+        from veritydb.subscriptions.projections import Projection
+
+        session = self._opened()
+
+        def decorate(handler: Callable[[Any, Any], object]) -> Projection:
+            return Projection(session, self, name, handler, tables=tables, actions=actions, writes=writes, batch=batch)
+
+        return decorate
+
+    def on_commit(self, callback: Callable[[Committed], object]) -> Callable[[], None]:
+        """Call ``callback(committed)`` after each transaction that this connection commits; return what ends that.
+
+        Called in the committing thread, once log and file have the transaction, and before the call that committed it
+        returns; SQL may be run. What it raises is logged (``veritydb.subscriptions``), because the transaction stands.
+        """
+        from veritydb.subscriptions.connecting import on_commit
+
+        return on_commit(self._opened(), callback)
 
     # Functions and handlers -------------------------------------------------------------------------------------------
 

@@ -12,6 +12,8 @@ The tree is PEP 249's, and each of its classes is also a class of :mod:`sqlite3`
           ├── OperationalError
           │    ├── LogUnavailable        the log cannot be written or read now; rolled back everywhere
           │    ├── OutcomeUnknown        whether the transaction committed cannot be told
+          │    ├── LeaseLost             another worker has what was to be acked; roll back
+          │    ├── ConsumerOutOfLog      the log no longer has what a consumer needs
           │    ├── StaleSnapshot         the transaction read what has changed since; roll back and retry
           │    └── MissingFunction       the schema names a function or collation that is not registered
           ├── IntegrityError
@@ -92,6 +94,30 @@ class OutcomeUnknown(OperationalError):
 
 class StaleSnapshot(OperationalError):
     """The transaction has read a state that is no longer the last one; roll back and retry."""
+
+
+class LeaseLost(OperationalError):
+    """The update is another worker's now, or the consumer was reset; what was done for it must be rolled back."""
+
+    def __init__(self, *, consumer: str, offset: int, number: int) -> None:
+        super().__init__(
+            f"update {offset}.{number} of consumer {consumer!r} is no longer this worker's; roll back what was done"
+        )
+        self.consumer = consumer
+        self.offset = offset
+        self.number = number
+
+
+class ConsumerOutOfLog(OperationalError):
+    """The log no longer has what the consumer needs; nothing was handed out. ``offset`` is where it goes on."""
+
+    def __init__(self, *, consumer: str, offset: int) -> None:
+        super().__init__(
+            f"consumer {consumer!r} needs what is no longer in the log, which goes on behind offset {offset}; reset it "
+            "there and take from the tables what it missed"
+        )
+        self.consumer = consumer
+        self.offset = offset
 
 
 class MissingFunction(OperationalError):

@@ -105,6 +105,8 @@ class Transactions:
         self.last_offset: int | None = None
         self.topic = topic_of(str(folder) if folder is not None else path or ":memory:", log.stream)
         """Whom to tell of a commit."""
+        self.after_commit: Callable[[int], object] | None = None
+        """Called with the offset of what this connection has committed; must not raise."""
         self.counters = Counters(db)
         self.capture = Capture(db, self, _Overflow(self), quiet=planner)
 
@@ -199,6 +201,8 @@ class Transactions:
                     self._reset()
                     if self.topic.notify is not None:
                         self.topic.publish(head.next_offset)
+                    if self.after_commit is not None:
+                        self.after_commit(head.next_offset - 1)
                     return
                 self._reset()
         elif active:
@@ -349,6 +353,8 @@ class Transactions:
             unknown.committed_offset = offset  # type: ignore[attr-defined]
             raise unknown from error
         self.topic.publish(offset + 1)
+        if self.after_commit is not None:
+            self.after_commit(offset)
         if not isinstance(error, Exception):
             error.committed_offset = offset  # type: ignore[attr-defined]
             raise error

@@ -11,6 +11,10 @@
 ``subscription``   the shell for threads
 ``asynchronous``   the shell for asyncio and trio
 ``snapshots``      the rows there are, before the tail
+``own``            our tables in the user's database
+``consumers``      durable cursors whose work takes effect exactly once
+``projections``    tables made of updates by a handler
+``connecting``     what a connection's methods do
 =================  ===================================================================================================
 
 ``docs/guides/subscriptions.md`` shows how they are used, ``docs/internals/subscriptions.md`` why nothing is lost.
@@ -23,7 +27,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from veritydb.subscriptions.asynchronous import AsyncSubscription
+    from veritydb.subscriptions.connecting import Committed
+    from veritydb.subscriptions.consumers import Consumer, DeadLetter, Lag, Message
     from veritydb.subscriptions.feed import Feed, open_feed
+    from veritydb.subscriptions.projections import Progress, Projection, latest_by_id, timeline
     from veritydb.subscriptions.subscription import Subscription
     from veritydb.subscriptions.updates import (
         Cursor,
@@ -38,6 +45,15 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
+    "timeline": "projections",
+    "latest_by_id": "projections",
+    "Projection": "projections",
+    "Progress": "projections",
+    "Message": "consumers",
+    "Lag": "consumers",
+    "DeadLetter": "consumers",
+    "Consumer": "consumers",
+    "Committed": "connecting",
     "AsyncSubscription": "asynchronous",
     "Cursor": "updates",
     "Feed": "feed",
@@ -63,8 +79,15 @@ def __getattr__(name: str) -> Any:
 
 __all__ = [
     "AsyncSubscription",
+    "Committed",
+    "Consumer",
     "Cursor",
+    "DeadLetter",
     "Feed",
+    "Lag",
+    "Message",
+    "Progress",
+    "Projection",
     "Resync",
     "SchemaChange",
     "SnapshotBegin",
@@ -74,5 +97,7 @@ __all__ = [
     "TableCleared",
     "TableUpdate",
     "Update",
+    "latest_by_id",
     "open_feed",
+    "timeline",
 ]

@@ -19,6 +19,7 @@ import apsw
 
 from veritydb.events import Schema
 from veritydb.refusals import reserved
+from veritydb.replay.registering import Registrar
 from veritydb.replay.shapes import shape_of
 from veritydb.subscriptions.decoding import Catalog, Table
 
@@ -59,7 +60,7 @@ class _Mirror:
         self._db = apsw.Connection(":memory:")
         self._cursor = self._db.cursor()
         if register is not None:
-            register(self._db)
+            register(Registrar(self._db))
 
     def load(self, statements: Iterable[str]) -> None:
         """Begin with a schema that is known."""

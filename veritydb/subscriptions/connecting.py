@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, ref
 
 from veritydb.errors import ProgrammingError
 from veritydb.subscriptions.feed import feed_of
 from veritydb.subscriptions.snapshots import snapshot as snapshot_of
 from veritydb.subscriptions.subscription import Subscription
-from veritydb.subscriptions.updates import Cursor, Selection, TableUpdate, Update
+from veritydb.subscriptions.updates import Cursor, Logged, Selection, TableUpdate, Update
 
 if TYPE_CHECKING:
     from veritydb.session import Session
+
+_logger = logging.getLogger("veritydb.subscriptions")
 
 
 def subscribe(
@@ -34,6 +38,73 @@ def subscribe(
     finally:
         feed.leave()  # The receiver counts by itself.
     return Subscription(receiver)
+
+
+class Committed:
+    """A transaction that a connection has committed."""
+
+    __slots__ = ("_session", "offset")
+
+    def __init__(self, session: Session, offset: int) -> None:
+        self._session = session
+        self.offset = offset
+
+    def updates(self, *, images: bool = False) -> list[Logged]:
+        """Return what it changed, read back from the log."""
+        session = self._session
+        feed = feed_of(session.stream, session.register)
+        try:
+            feed.catch_up()
+            selection = Selection(images=images)
+            found: list[Logged] = []
+            for batch in feed.old(Cursor(self.offset - 1).position, feed.source, feed.history):
+                if batch.said.offset > self.offset:
+                    break
+                found += batch.select(selection)
+            return found
+        finally:
+            feed.leave()
+
+
+def on_commit(session: Session, callback: Callable[[Committed], object]) -> Callable[[], None]:
+    """Call ``callback`` after each commit of a session; return what ends that."""
+    callbacks = _callbacks.get(session)
+    if callbacks is None:
+        callbacks = _callbacks[session] = []
+        session.transactions.after_commit = _Caller(session, callbacks)
+    callbacks.append(callback)
+
+    def cancel() -> None:
+        if callback in callbacks:
+            callbacks.remove(callback)
+
+    return cancel
+
+
+_callbacks: WeakKeyDictionary[Session, list[Callable[[Committed], object]]] = WeakKeyDictionary()
+
+
+class _Caller:
+    """Calls the callbacks of one session, each commit after the one before, however they nest."""
+
+    def __init__(self, session: Session, callbacks: list[Callable[[Committed], object]]) -> None:
+        self._session = ref(session)
+        self._callbacks = callbacks
+        self._due: list[int] = []
+
+    def __call__(self, offset: int) -> None:
+        self._due.append(offset)
+        session = self._session()
+        if len(self._due) > 1 or session is None:
+            return  # A callback has committed: its turn comes when those of the commit before are through.
+        with session.counters.kept():
+            while self._due:
+                for callback in list(self._callbacks):
+                    try:
+                        callback(Committed(session, self._due[0]))
+                    except Exception:
+                        _logger.exception("a callback of on_commit failed; the transaction stands")
+                del self._due[0]
 
 
 class _InMemory:

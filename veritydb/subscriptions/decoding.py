@@ -132,6 +132,8 @@ class Batch:
 
     def _select(self, selection: Selection) -> tuple[Logged, ...]:
         tables, actions, where = selection.tables, selection.actions, selection.where
+        if selection.not_of in self.projections:
+            return ()
         chosen: list[Logged] = []
         updates = self.updates(images=selection.images)
         pictured = updates if selection.images or where is None else self.updates(images=True)

@@ -143,13 +143,13 @@ class Feed:
 
     def receiver(
         self,
-        tables: str | Collection[str] | None,
-        actions: str | Collection[str] | None,
-        since: object,
-        images: bool,
-        where: Callable[[TableUpdate], Any] | None,
-        snapshot: bool,
-        buffer: int,
+        tables: str | Collection[str] | None = None,
+        actions: str | Collection[str] | None = None,
+        since: object = None,
+        images: bool = False,
+        where: Callable[[TableUpdate], Any] | None = None,
+        snapshot: bool = False,
+        buffer: int = BUFFER,
         take_snapshot: Snapshot | None = None,
     ) -> Receiver:
         """Return a subscriber's place in this feed, for a shell of its own."""
@@ -158,6 +158,10 @@ class Feed:
         selection = Selection.of(tables, actions, images, where)
         taken = (take_snapshot or self.take_snapshot) if snapshot else None
         return Receiver(self, selection, since=since, buffer=buffer, snapshot=taken)
+
+    def receiver_of(self, selection: Selection, since: Cursor) -> Receiver:
+        """Return a place for a selection that is made already."""
+        return Receiver(self, selection, since=since)
 
     def take_snapshot(self, selection: Selection) -> tuple[Cursor, Iterator[Update]]:
         """Return the place of the file as it is now, and its rows."""

@@ -219,6 +219,8 @@ class Selection:
     images: bool = False
     where: Callable[[TableUpdate], Any] | None = None
     """Sees the images, whether the subscriber does or not."""
+    not_of: str | None = None
+    """Name of a projection whose own transactions are left out."""
 
     @classmethod
     def of(
