@@ -17,7 +17,17 @@ from typing import Annotated, NoReturn
 import apsw
 import typer
 
-from veritydb.cli import adopt_command, export_command, info, keys_command, log_command, replay_command, verify_command
+from veritydb.cli import (
+    adopt_command,
+    consumers_command,
+    export_command,
+    info,
+    keys_command,
+    log_command,
+    replay_command,
+    tail_command,
+    verify_command,
+)
 from veritydb.cli.exits import Exit, exit_of
 from veritydb.cli.output import printable
 from veritydb.errors import LogDamaged
@@ -35,9 +45,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (info, log_command, verify_command, replay_command, adopt_command, export_command):
+for _command in (info, log_command, tail_command, verify_command, replay_command, adopt_command, export_command):
     _command.register(app)
 app.add_typer(keys_command.app, name="keys")
+app.add_typer(consumers_command.app, name="consumers")
 
 
 def _version(wanted: bool) -> None:

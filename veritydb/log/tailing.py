@@ -98,23 +98,36 @@ class Tail:
 
     def records(self, start_offset: int = 0, *, place: Place | None = None) -> Iterator[StoredRecord]:
         """Yield the records from the one that holds an offset up to :attr:`head`, as :meth:`Log.records` does."""
+        if place is None and (first := self._first_segment()):
+            place = Place(first, FIRST)  # Older ones are gone: no search among them.
         return Reader(self._files, self._path, self.stream, read_only=True, mode=0).records(
             start_offset, self.head, place
         )
 
     def first_offset(self) -> int:
         """Return the first offset from which on the log is there without a gap."""
-        numbers = self._numbers()
-        number = self.head.segment
-        while number - 1 in numbers:
-            number -= 1
-        segment = Segment(self._files, f"{self._path}/{segment_name(number)}", number)
+        number = self._first_segment()
+        try:
+            segment = self._open(number)
+        except OSError as error:
+            raise unreadable(error) from error
         try:
             return segment.header().first_offset
         except Malformed as bad:
             raise damaged(number, 0, None, bad.why) from None
         finally:
             segment.close()
+
+    def _first_segment(self) -> int:
+        """Return the number of the first segment from which on none is missing."""
+        try:
+            numbers = self._numbers()
+        except OSError as error:
+            raise unreadable(error) from error
+        number = self.head.segment
+        while number - 1 in numbers:
+            number -= 1
+        return number
 
     def replaced(self) -> bool:
         """Whether the folder at the path is another one now, or gone."""

@@ -14,6 +14,7 @@
 ``own``            our tables in the user's database
 ``consumers``      durable cursors whose work takes effect exactly once
 ``projections``    tables made of updates by a handler
+``administration`` consumers and projections, looked at from outside
 ``connecting``     what a connection's methods do
 =================  ===================================================================================================
 
@@ -26,6 +27,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from veritydb.subscriptions.administration import Administration
     from veritydb.subscriptions.asynchronous import AsyncSubscription
     from veritydb.subscriptions.connecting import Committed
     from veritydb.subscriptions.consumers import Consumer, DeadLetter, Lag, Message
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
+    "Administration": "administration",
     "timeline": "projections",
     "latest_by_id": "projections",
     "Projection": "projections",
@@ -78,6 +81,7 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "Administration",
     "AsyncSubscription",
     "Committed",
     "Consumer",
