@@ -256,7 +256,7 @@ def _commands() -> dict[str, Any]:
 def test_the_page_of_the_command_line_lists_the_commands() -> None:
     text = (REFERENCE / "cli.md").read_text(encoding="utf-8")
     listed = re.findall(r"^veritydb (\w+) ", text, re.MULTILINE)
-    assert listed == ["info", "log", "verify", "replay", "adopt", "export", "keys"]
+    assert listed == ["info", "log", "tail", "verify", "replay", "adopt", "export", "keys", "consumers"]
     assert set(listed) == set(_commands())
 
 
@@ -266,7 +266,8 @@ def test_each_option_of_the_command_line_is_on_its_page() -> None:
     guide = (ROOT / "docs" / "guides" / "adopt.md").read_text(encoding="utf-8")  # The page of `adopt` is its guide.
     there = {"--help", "--version", "--install-completion", "--json", "--key-file"}
     for name, one in _commands().items():
-        options = {option for parameter in one.params for option in parameter.opts if option.startswith("--")}
+        parameters = [*one.params, *(each for inner in getattr(one, "commands", {}).values() for each in inner.params)]
+        options = {option for parameter in parameters for option in parameter.opts if option.startswith("--")}
         own = options - {"--help", "--json", "--key-file"}
         page = section("cli.md", name) + (guide if name == "adopt" else "")
         missing = {option for option in own if option not in page and not (name == "export" and option == "--register")}
