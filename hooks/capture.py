@@ -29,6 +29,7 @@ import apsw
 from veritydb.errors import CaptureError
 from veritydb.events import Event, Schema
 from veritydb.hooks import buffer as buffers
+from veritydb.hooks import hidden
 from veritydb.hooks import witness as witnesses
 from veritydb.hooks.buffer import DELETE, INSERT, UPDATE, ChangeBuffer, Mark, Overflow, Run
 from veritydb.hooks.catalog import Catalog
@@ -122,6 +123,9 @@ class Capture:
         self._marks: dict[int, Mark] = {}
         self._depth = 0
         self._joining = False
+        self._numbered: str | None = None
+        """The table whose rows are being numbered: changes of it are none."""
+        self._numbers: list[int] = []
         self._head = Head(self)
         self._tails: list[Witness] = []
         self._tail_statements: list[str] = []
@@ -232,6 +236,19 @@ class Capture:
         finally:
             self._quiet.internal -= 1
 
+    @property
+    def settlement_due(self) -> bool:
+        """Whether :meth:`settle_early` has to be called before COMMIT: in the commit it would be too late."""
+        return bool(self._late.touched) and self._late.hidden
+
+    def settle_early(self) -> None:
+        """Log the late rows now, because there are some whose row ids have to be found out under a savepoint."""
+        self._quiet.internal += 1
+        try:
+            self._late.settle()
+        finally:
+            self._quiet.internal -= 1
+
     def statement_mark(self) -> StatementMark:
         """Return where the statement that follows begins. A tail that is due joins, a schema taken back is read."""
         if self.tail_due:
@@ -323,6 +340,17 @@ class Capture:
         self.db.set_rollback_hook(None, id=self)
         self._cursor.close()
 
+    def numbers(self, table: Table) -> list[int]:
+        """Return the row ids of a table that hides them, in order."""
+        self.buffer.end_run()
+        self._numbers = []
+        self._numbered = table.name
+        try:
+            hidden.number_rows(self.db, table)
+        finally:
+            self._numbered = None
+        return sorted(self._numbers)
+
     def open_reader(self) -> apsw.Connection | None:
         """Return the client's view of the file as it was when the transaction began."""
         return self._client.reader()
@@ -373,6 +401,9 @@ class Capture:
             raise
 
     def _begin_run(self, u: apsw.PreUpdate) -> None:
+        if u.table_name == self._numbered and u.database_name == "main":
+            self._numbers.append(u.rowid)
+            return
         if not self._enabled or u.database_name != "main" or self.poison is not None:
             return
         buffer = self.buffer
@@ -479,7 +510,7 @@ class Capture:
             if self._schema_stale:
                 self._read_schema()
             if self._late.touched:
-                self._late.settle()
+                self._late.settle(committing=True)
             if self.catalog.has_sequence:
                 self._sequences.settle(self._cursor)
             if self._statistics.due:

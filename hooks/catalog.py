@@ -23,6 +23,8 @@ _SPECIAL = (
     ("sqlite_schema", Kind.FORBIDDEN),
 )
 
+ROWID_NAMES = ("rowid", "_rowid_", "oid")
+
 # Hidden kinds of PRAGMA table_xinfo: https://www.sqlite.org/pragma.html#pragma_table_xinfo
 VIRTUAL_GENERATED = 2
 
@@ -85,7 +87,7 @@ class Catalog:
             definition = definitions.get(name, "").upper()  # Not SQL's upper(): a program may have put its own there.
             table.autoincrement = "AUTOINCREMENT" in definition
             # Asking for the columns costs more than the rest; without these words there is nothing to learn.
-            if "DEFAULT" in definition or "AS" in definition:
+            if "DEFAULT" in definition or "AS" in definition or "_ROWID_" in definition:
                 _read_columns(cursor, table)
         self.virtual = frozenset(virtual)
         for table in shadows:
@@ -123,8 +125,13 @@ def _read_columns(cursor: apsw.Cursor, table: Table) -> None:
     """Learn from the columns which images cannot be had, and which must be mended."""
     real: list[int] = []
     place = 0
-    columns = "SELECT type, dflt_value, hidden FROM pragma_table_xinfo(?, 'main')"
-    for declared, default, hidden in _all(cursor, columns, table.name):
+    names: set[str] = set()
+    keys: list[str] = []
+    columns = "SELECT name, type, pk, dflt_value, hidden FROM pragma_table_xinfo(?, 'main')"
+    for name, declared, key, default, hidden in _all(cursor, columns, table.name):
+        names.add(name.lower())
+        if key:
+            keys.append(declared.upper())
         if hidden == VIRTUAL_GENERATED:
             table.kind = Kind.LATE
             continue
@@ -132,6 +139,7 @@ def _read_columns(cursor: apsw.Cursor, table: Table) -> None:
             real.append(place)
         place += 1
     table.real_columns = tuple(real)
+    table.hidden = not table.without_rowid and names.issuperset(ROWID_NAMES) and keys != ["INTEGER"]
 
 
 def _all(cursor: apsw.Cursor, sql: str, *bindings: str) -> list[Any]:

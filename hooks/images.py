@@ -32,13 +32,15 @@ class Kind(IntEnum):
 class Table:
     """One table of the schema ``main``, as it is between two schema changes."""
 
-    __slots__ = ("autoincrement", "kind", "name", "owner", "real_columns", "resolved", "without_rowid")
+    __slots__ = ("autoincrement", "hidden", "kind", "name", "owner", "real_columns", "resolved", "without_rowid")
 
     def __init__(self, name: str, kind: Kind = Kind.PLAIN, *, resolved: bool = True) -> None:
         self.name = name
         self.kind = kind
         self.without_rowid = False
         self.autoincrement = False
+        self.hidden = False
+        """Whether columns have all the names of the rowid, so that no query tells it."""
         self.owner = ""
         """The virtual table of which this is a shadow table."""
         self.real_columns: tuple[int, ...] = ()

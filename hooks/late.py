@@ -24,10 +24,10 @@ from typing import Protocol, TypeAlias
 
 import apsw
 
-from veritydb.errors import CaptureError
 from veritydb.events import BlobWrite, Clear, Image, Op, Rows, Schema
 from veritydb.hooks.buffer import ChangeBuffer, Mark, Run
 from veritydb.hooks.catalog import Catalog
+from veritydb.hooks.hidden import refusal
 from veritydb.hooks.images import Table
 from veritydb.hooks.stored import Change, Key, StoredTable, TooManyRows, differences
 
@@ -51,6 +51,10 @@ class Host(Protocol):
 
     def open_reader(self) -> apsw.Connection | None:
         """Return a connection that sees the state at the beginning of the transaction, if there is one."""
+        ...
+
+    def numbers(self, table: Table) -> list[int]:
+        """Return the row ids of a table that hides them, in order."""
         ...
 
 
@@ -98,8 +102,13 @@ class Late:
                 more = self.touched[name][1] if name in self.touched else set[int]()
                 self.touched[name] = (table, None if rowids is None or more is None else rowids | more)
 
-    def settle(self) -> None:
-        """Log the differences, at this place of the buffer."""
+    @property
+    def hidden(self) -> bool:
+        """Whether rows are to be settled whose row ids have to be found out first."""
+        return any(table.hidden for table, _ in self.touched.values())
+
+    def settle(self, *, committing: bool = False) -> None:
+        """Log the differences, at this place of the buffer; ``committing`` says that no savepoint can be made."""
         buffer = self._host.buffer
         if self.touched:
             here = buffer.mark()
@@ -112,7 +121,12 @@ class Late:
                     continue
                 if known.without_rowid is not table.without_rowid:
                     rowids = None  # Another table has the name now.
-                covered[name] = (known, self._settle_table(known, rowids))
+                if known.hidden:
+                    if committing:
+                        raise refusal(known)
+                    covered[name] = (known, self._settle_hidden(known))
+                else:
+                    covered[name] = (known, self._settle_table(known, rowids))
             self.settled.append((here, self._start, covered))
             self.touched = {}
         else:
@@ -130,11 +144,6 @@ class Late:
         now = StoredTable(host.db, table, host.catalog.text_encoding)
         then = None
         try:
-            if not now.has_rowid and not table.without_rowid:
-                raise CaptureError(
-                    f"table {table.name} has columns named rowid, oid and _rowid_, so the row ids of its rows cannot "
-                    "be read, and the changed rows cannot be logged without them; rename one of the columns"
-                )
             if not fixed:
                 then = self._table_then(table)
             if then is None or not self._log_differences(table, rowids, now, then):
@@ -145,6 +154,25 @@ class Late:
             if then is not None:
                 then.close()
         return rowids
+
+    def _settle_hidden(self, table: Table) -> set[int] | None:
+        """Log a table as a whole whose row ids are hidden."""
+        host = self._host
+        for run in self._recorded(table.name)[1]:
+            run.cut(0)
+        numbers = host.numbers(table)
+        if host.db.pragma("reverse_unordered_selects"):
+            numbers.reverse()
+        now = StoredTable(host.db, table, host.catalog.text_encoding)
+        try:
+            host.buffer.add(Clear(table.name))
+            # As many rows as numbers, or a number is wrong.
+            self._log_rows(table, Op.INSERT, zip(numbers, (image for _, image in now.scan()), strict=True))
+        except ValueError as error:
+            raise refusal(table) from error
+        finally:
+            now.close()
+        return None
 
     def _recorded(self, name: str) -> tuple[bool, list[Run]]:
         """Return whether the log will have changed the table before this stretch, and its runs in the stretch."""

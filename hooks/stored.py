@@ -65,7 +65,8 @@ class StoredTable:
         if self.has_rowid:
             self._scan = f"SELECT {rowid} {source} ORDER BY {rowid}"
         elif len(pieces) == 1:
-            self._scan = f"SELECT {_exact(names)} {source}"
+            # In the order of the hidden numbers, if there are any: not by way of an index, and not backwards.
+            self._scan = f"SELECT {_exact(names)} {source}{'' if table.without_rowid else ' NOT INDEXED'}"
         else:
             raise CaptureError(f"{table.name} has too many columns for a table whose rows cannot be told by rowid")
 

@@ -13,11 +13,13 @@ import pytest
 
 import veritydb
 from tests.support.life import RAW
+from tests.support.sides import Ours, Plain, run_both
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.support.life import Life
+    from tests.support.sides import Ours, Plain, run_both
+from tests.support.life import Life
 
 
 def names(db: veritydb.Connection) -> list[str]:
@@ -247,9 +249,58 @@ def test_a_table_with_virtual_columns_whose_making_was_rolled_back_is_forgotten(
     db.execute("COMMIT")
 
 
-def test_rows_whose_row_ids_cannot_be_read_are_refused_and_the_log_stays_whole(life: Life) -> None:
+HIDING = """
+CREATE TABLE t(rowid, oid UNIQUE, _rowid_, g AS (oid), CHECK (oid IS NOT 13));
+CREATE TABLE text(rowid, oid, _rowid_ REFERENCES t(oid) ON DELETE CASCADE ON UPDATE CASCADE);
+CREATE INDEX covering ON t(_rowid_ DESC, oid, rowid);
+CREATE TRIGGER tr AFTER UPDATE ON t BEGIN INSERT INTO log VALUES ('updated', new.oid); END;
+CREATE TABLE log(what, a);
+CREATE VIRTUAL TABLE words USING fts5(x);
+"""
+HIDDEN_STEPS = (
+    "INSERT INTO t VALUES (1, 2, 3), (4, 5, 6), (7, 8, 9)",
+    "INSERT INTO text VALUES (CAST(x'ff' AS TEXT), 1, 2), ('fine', 2, 5), (CAST(x'c3' AS TEXT), 3, 8)",
+    "INSERT INTO words VALUES ('one'), ('two')",
+    "DELETE FROM t WHERE oid = 5",
+    "INSERT INTO t VALUES (1, 0, 3)",
+    "SAVEPOINT s",
+    "UPDATE t SET oid = oid + 100",
+    "INSERT INTO words VALUES ('three')",
+    "CREATE TABLE made(a)",
+    "INSERT INTO t VALUES (9, 9, 9)",
+    "DELETE FROM text WHERE oid = 1",
+    "ROLLBACK TO s",
+    "UPDATE t SET oid = 100 WHERE rowid = 7",
+    "RELEASE s",
+    "INSERT INTO log SELECT 'total', total_changes()",
+    "DELETE FROM t WHERE oid = 100",
+    "UPDATE text SET rowid = rowid || 'x'",
+    "SELECT changes(), total_changes(), last_insert_rowid()",
+)
+
+
+@pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16le"])
+@pytest.mark.parametrize("way", ["bare", "transaction", "implicit"])
+def test_tables_that_hide_their_row_ids_are_logged_exactly(life: Life, way: str, encoding: str) -> None:
+    db = life.connect(isolation_level="" if way == "implicit" else None)
+    db.execute(f"PRAGMA encoding = '{encoding}'")
+    plain = Plain(str(life.folder / "plain.db"), implicit="BEGIN" if way == "implicit" else None)
+    plain.run(f"PRAGMA encoding = '{encoding}'")
+    steps = [step.strip() for step in HIDING.split(";\n")[:-1]]
+    steps += ["PRAGMA foreign_keys = ON", "PRAGMA reverse_unordered_selects = ON"]
+    if way == "transaction":
+        steps.append("BEGIN")
+    run_both(Ours(db), plain, steps)
+    run_both(Ours(db), plain, HIDDEN_STEPS)
+    if way != "bare":
+        run_both(Ours(db), plain, ["COMMIT", "DELETE FROM t WHERE oid = 0", "COMMIT"])
+    plain.close()
+
+
+def test_a_trigger_that_cannot_be_switched_off_keeps_hidden_row_ids_from_being_found(life: Life) -> None:
     db = life.connect()
     db.execute("CREATE TABLE t(rowid, oid, _rowid_, g AS (oid))")
+    db.execute("CREATE TEMP TRIGGER tr AFTER UPDATE ON main.t BEGIN SELECT 1; END")
     db.execute("INSERT INTO t VALUES (1, 2, 3)")
     with pytest.raises(veritydb.CaptureError, match="rename one of the columns"):
         db.commit()

@@ -364,8 +364,25 @@ def test_a_late_row_that_comes_when_the_commit_is_prepared_refuses_it(make: Make
     assert isinstance(c.capture.poison, CaptureError)
 
 
-def test_late_rows_of_a_table_that_hides_its_rowids_are_refused(make: Make) -> None:
-    c = make("CREATE TABLE v(rowid, oid, _rowid_, g AS (oid)); INSERT INTO v VALUES (1, 1, 1), (1, 1, 1), (2, 2, 2)")
+HIDES = "CREATE TABLE v(rowid, oid, _rowid_, g AS (oid)); INSERT INTO v VALUES (1, 1, 1), (1, 1, 1), (2, 2, 2)"
+
+
+def test_a_table_that_hides_its_rowids_is_logged_as_a_whole_under_them(make: Make) -> None:
+    c = make(f"{HIDES}; DELETE FROM v WHERE oid = 2; INSERT INTO v VALUES (3, 3, 3); DELETE FROM v WHERE oid = 3")
+    c.setup("INSERT INTO v VALUES (3, 3, 3), (4, 4, 4); DELETE FROM v WHERE oid = 3")
+    c.begin()
+    c.do("UPDATE v SET rowid = 7 WHERE rowid = 4")
+    assert c.capture.settlement_due
+    c.capture.settle_early()
+    assert not c.capture.settlement_due
+    clear, rows = c.commit()
+    assert isinstance(clear, Clear)
+    assert isinstance(rows, Rows)
+    assert (rows.rowids, rows.after) == ([1, 2, 4], [(1, 1, 1), (1, 1, 1), (7, 4, 4)])
+
+
+def test_late_rows_of_a_table_that_hides_its_rowids_are_refused_when_it_is_too_late(make: Make) -> None:
+    c = make(HIDES)
     c.begin()
     c.do("UPDATE v SET rowid = 2 WHERE rowid = 1")
     with pytest.raises(apsw.ConstraintError):

@@ -28,7 +28,7 @@ def run(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> lis
     if plan.alters and RESERVED_PREFIX in plan.sql.lower():  # The authorizer is not told of the new name.
         raise StatementRefused(f"{meta_table(RESERVED_PREFIX)}; nothing was changed")
     capture = session.capture
-    capture.settle()  # Rows that are read late have to be read while their table is as it was when they changed.
+    _settle(session)  # Rows that are read late have to be read while their table is as it was when they changed.
     mark = session.statement_mark()
     before = _schema_version(session)
     rows = _execute(session, cursor, plan, bindings)
@@ -54,12 +54,19 @@ def run(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> lis
 
 def analyze(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> list[tuple[Any, ...]]:
     """Run ANALYZE: its tables are logged as they end up, for only some of their rows are reported."""
-    session.capture.settle()
+    _settle(session)
     rows = _execute(session, cursor, plan, bindings)
     _forget_meta_table(session)
     session.capture.schema_changed()
     session.capture.refresh_statistics()
     return rows
+
+
+def _settle(session: Session) -> None:
+    capture = session.capture
+    if capture.settlement_due:
+        session.transactions.settle_early()
+    capture.settle()
 
 
 def _execute(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> list[tuple[Any, ...]]:

@@ -157,6 +157,13 @@ class Transactions:
         finally:
             self._planner.internal -= 1
 
+    def settle_early(self) -> None:
+        """Have late rows logged that cannot be in the commit; no counter shows it."""
+        if self.capture.virtual_joined:
+            self.capture.drain()  # What it writes of its index is the program's, and counts.
+        with self.counters.kept():
+            self.capture.settle_early()
+
     def _open_applied(self) -> apsw.Blob:
         return self._db.blob_open("main", _TABLE, "applied", 1, True)
 
@@ -183,6 +190,8 @@ class Transactions:
         try:
             if self.capture.tail_due:
                 self.join_tail()  # Behind all virtual tables: it hears of the commit when they have written.
+            if self.capture.settlement_due:
+                self.settle_early()
             self._control.execute(sql)
         except BaseException as error:
             self.capture.unwind(None, error)  # No callback comes while an exception of Python's is on its way.

@@ -77,5 +77,5 @@ class Life:
             for db in (life, rebuilt):
                 assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
             # Twice, by the product's own comparison and by one that shares no code with it.
-            assert differences(life, rebuilt) == []
+            assert not differences(life, rebuilt), differences(life, rebuilt)
             assert not different(content(life), content(rebuilt))
