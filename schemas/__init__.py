@@ -1,8 +1,8 @@
 """The Cap'n Proto definitions of every byte that leaves memory.
 
 ``record`` defines log records, ``files`` the small files and the row around them, ``kernel`` what a group of nodes is
-asked and answers, ``superblock`` what a member of a group knows of itself. The ``.capnp`` files are the
-documentation; nothing here adds to them.
+asked and answers, ``superblock`` what a member of it knows of itself, ``vsr`` what members say to each other. The
+``.capnp`` files are the documentation; nothing here adds to them.
 
 They are loaded when they are first asked for: pycapnp, with the asyncio it brings, is a third of the time that
 importing VerityDB would take, and a program that commits single rows never needs it.
@@ -18,6 +18,7 @@ record: Any
 files: Any
 kernel: Any
 superblock: Any
+vsr: Any
 
 _HERE = Path(__file__).resolve().parent
 
@@ -38,4 +39,4 @@ def _parser() -> Any:
     return library.SchemaParser()
 
 
-__all__ = ["files", "kernel", "record", "superblock"]
+__all__ = ["files", "kernel", "record", "superblock", "vsr"]

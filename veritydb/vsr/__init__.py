@@ -4,6 +4,8 @@
 ``quorums``        how many members it takes, tabulated
 ``entry``          an op as bytes: header and body
 ``messages``       what members and clients say to each other
+``kinds``          how each kind of message is laid out
+``wire``           messages as bytes, authenticated
 ``effects``        what goes into a replica and comes out; the driver's contract
 ``superblock``     what a member knows of itself, durably
 ``recovery``       what a journal's bytes mean after a crash

@@ -11,6 +11,8 @@ Redirect         member -> client       who is primary, as far as this member kn
 ReadRequest      client -> primary      what is the committed head of a stream, now?
 ReadReply        primary -> client
 Reconfigure(d)   people <-> primary     other members
+FetchRecords     client -> any          records of a stream; the node answers from what it keeps, not the replica
+FetchedRecords   any -> client
 Prepare          primary -> all         an entry (the answer to GetPrepare is an Entry message, :class:`Repair`)
 PrepareOk        member -> primary      the entry is durable here
 Commit           primary -> all         heartbeat: what is committed; asks for an answer if it has a nonce
@@ -129,6 +131,32 @@ class Reconfigured(NamedTuple):
     epoch: int
     accepted: bool
     why: str
+
+
+class FetchRecords(NamedTuple):
+    """Send me records of a stream. A node answers this, no replica sees it."""
+
+    client: bytes
+    number: int
+    stream: bytes
+    """16 bytes."""
+    first_offset: int
+    bytes_max: int
+    """Of all records together; the first one is sent even if it is larger."""
+
+
+class FetchedRecords(NamedTuple):
+    """As far as this node has them."""
+
+    client: bytes
+    number: int
+    stream: bytes
+    known: bool
+    """Whether this node knows of such a stream."""
+    next_offset: int
+    """Where it ends, here."""
+    records: tuple[bytes, ...]
+    """Header and body as stored, in order, from the one that holds the offset asked for."""
 
 
 class Prepare(NamedTuple):
@@ -337,8 +365,8 @@ class NewEpoch(NamedTuple):
     checkpoint: Checkpoint
 
 
-ClientMessage: TypeAlias = Request | ReadRequest | Reconfigure
-ToClient: TypeAlias = Reply | Evicted | Redirect | ReadReply | Reconfigured
+ClientMessage: TypeAlias = Request | ReadRequest | Reconfigure | FetchRecords
+ToClient: TypeAlias = Reply | Evicted | Redirect | ReadReply | Reconfigured | FetchedRecords
 PeerMessage: TypeAlias = (
     Prepare
     | PrepareOk
