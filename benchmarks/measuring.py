@@ -49,13 +49,23 @@ def seconds(work: Callable[[], object]) -> float:
     return _clock() - started
 
 
-def turns(rounds: int, ours: Callable[[], object], peer: Callable[[], object]) -> tuple[float, float, float]:
-    """Let both take turns. Returns the medians of our seconds, of the peer's, and of peer/ours."""
+def turns(
+    rounds: int,
+    ours: Callable[[], object],
+    peer: Callable[[], object],
+    *,
+    before: Callable[[], object] = lambda: None,
+) -> tuple[float, float, float]:
+    """Let both take turns, each after ``before``, which does not count.
+
+    Returns the medians of our seconds, of the peer's, and of peer/ours.
+    """
     mine: list[float] = []
     theirs: list[float] = []
     for number in range(rounds):
         pair = [(ours, mine), (peer, theirs)]
         for work, times in pair if number % 2 else reversed(pair):
+            before()
             times.append(seconds(work))
     ratios = [their / my for my, their in zip(mine, theirs, strict=True)]
     return statistics.median(mine), statistics.median(theirs), statistics.median(ratios)

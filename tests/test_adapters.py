@@ -15,7 +15,7 @@ import pytest
 import veritydb
 from tests.support.twins import See, same
 from veritydb import adaptation
-from veritydb.adaptation import as_bytes, bindable, bindable_rows, converters_of
+from veritydb.adaptation import as_bytes, bindable, bindable_rows, converter_names, converters_of
 
 
 def test_parameters_of_stored_types_are_passed_on_as_they_are() -> None:
@@ -140,7 +140,8 @@ def test_converters_are_found_by_the_first_word_of_a_declaration_and_by_brackets
     monkeypatch.setattr(adaptation, "converters", {"KIND": len, "OTHER": len})
 
     def found(name: str, declared: str | None, *, by_declaration: bool = True, by_name: bool = True) -> bool:
-        return converters_of([(name, declared)], by_declaration=by_declaration, by_name=by_name) is not None
+        names = converter_names([(name, declared)], by_declaration=by_declaration, by_name=by_name)
+        return converters_of(names) is not None
 
     assert found("a", "kind")
     assert found("a", "Kind(5) NOT NULL")

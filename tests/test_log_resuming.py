@@ -115,7 +115,7 @@ def test_a_transaction_of_another_process_is_seen_by_the_first_write(path: Path,
 def test_a_last_record_that_was_changed_in_place_is_noticed_at_open(path: Path, life: Life) -> None:
     seen = resuming._seen[f"{path}-log"]
     with segment(path).open("r+b") as file:
-        file.seek(seen.place.position + len(seen.frame) - 20)
+        file.seek(seen.place.position + seen.length - 20)
         file.write(b"x")
     life.forget(path)
     with pytest.raises((LogDamaged, LogMismatch)):
@@ -197,7 +197,7 @@ def test_a_closed_log_is_not_opened_any_more(path: Path) -> None:
 
 def test_a_large_last_record_is_not_remembered(path: Path, life: Life) -> None:
     db = life.connect("clinic.db", key=RAW)
-    db.execute(INSERT, ("x" * resuming.FRAME_MAX,))
+    db.execute(INSERT, ("x" * (3 * resuming.FRAME_MAX),))
     db.commit()
     db.close()
     db = life.connect("clinic.db", key=RAW)

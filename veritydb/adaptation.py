@@ -169,22 +169,36 @@ def _value(value: Any, position: int) -> Any:
 # On the way out -------------------------------------------------------------------------------------------------------
 
 
-def converters_of(
+def converter_names(
     columns: Sequence[tuple[str, str | None]], *, by_declaration: bool, by_name: bool
-) -> list[Converter | None] | None:
-    """Return the converter of each column, or None if no column has one. ``columns`` are (name, declared type)."""
-    found: list[Converter | None] = []
+) -> list[tuple[str, ...]]:
+    """Return by which names the converter of each column is looked up. ``columns`` are (name, declared type)."""
+    found: list[tuple[str, ...]] = []
     for name, declared in columns:
-        converter = None
+        names: list[str] = []
         if by_name and "[" in name:
             end = name.find("]", name.index("["))
             if end >= 0:
-                converter = converters.get(name[name.index("[") + 1 : end].upper())
-        if converter is None and by_declaration and declared:
-            word = declared.split(" ", 1)[0].split("(", 1)[0]
-            converter = converters.get(word.upper())
+                names.append(name[name.index("[") + 1 : end].upper())
+        if by_declaration and declared:
+            names.append(declared.split(" ", 1)[0].split("(", 1)[0].upper())
+        found.append(tuple(names))
+    return found
+
+
+def converters_of(names: Iterable[tuple[str, ...]]) -> list[Converter | None] | None:
+    """Return the converter of each column, as they are registered now, or None if no column has one."""
+    some = False
+    found: list[Converter | None] = []
+    for each in names:
+        converter = None
+        for name in each:
+            converter = converters.get(name)
+            if converter is not None:
+                some = True
+                break
         found.append(converter)
-    return found if any(converter is not None for converter in found) else None
+    return found if some else None
 
 
 def as_bytes(value: Any) -> bytes | None:

@@ -385,8 +385,12 @@ class Connection:
         session = self._opened()
         made = None if func is None else functions.scalar(func)
         flags = apsw.SQLITE_DETERMINISTIC if deterministic else 0
-        if not _creates(lambda: session.db.create_scalar_function(name, made, narg, flags=flags)):
-            raise OperationalError("Error creating function")
+        try:
+            session.db.create_scalar_function(name, made, narg, flags=flags)
+            return
+        except apsw.Error:
+            pass  # sqlite3 does not say why, and chains nothing.
+        raise OperationalError("Error creating function")
 
     @positional_soon("name", "n_arg", "aggregate_class")
     def create_aggregate(self, name: str, n_arg: int, aggregate_class: Any) -> None:

@@ -115,7 +115,7 @@ class Cursor:
                 cursor.execute(plan.sql, bindings)
                 rows, count = None, -1
                 if session.planner.reprepared:
-                    plan = self._planned_anew(session, sql, bindings)
+                    plan = self._planned_anew(session, plan, sql, bindings)
             else:
                 if self._row is not None:
                     cursor.execute("")  # The last query is over, also where this statement runs elsewhere.
@@ -123,6 +123,8 @@ class Cursor:
                     session._plan(sql, bindings)
                     named_by_sequence(session.planner._cursor.bindings_names)
                 plan, rows, count = session.execute(cursor, sql, bindings)
+                if session.planner.reprepared and plan.returns_rows:
+                    plan = self._planned_anew(session, plan, sql, bindings)
         except Exception as error:
             raise self._execute_failure(error, sql, session) from error
         try:
@@ -293,9 +295,15 @@ class Cursor:
         factory = self.row_factory
         return row if factory is None else factory(self, row)
 
-    def _planned_anew(self, session: Session, sql: str, bindings: Any) -> Plan:
-        # Another connection may have changed what the columns are.
+    def _planned_anew(self, session: Session, plan: Plan, sql: str, bindings: Any) -> Plan:
+        # Another connection may have changed what the columns are. If there are rows, they tell.
         session.planner.reprepared = False
+        assert self._apsw is not None
+        try:
+            if self._apsw.get_description() == plan.columns:
+                return plan
+        except apsw.ExecutionCompleteError:
+            pass
         session.plans.pop(sql, None)
         return session._plan(sql, bindings)
 
@@ -379,28 +387,16 @@ class Cursor:
         if plan.description is None:
             return
         detect = connection._detect
-        if detect & PARSE_COLNAMES:
-            self._description = tuple([(_before_bracket(column[0]), *column[1:]) for column in plan.description])
         found = None
         if detect:
-            found = adaptation.converters_of(
-                self._columns(plan, bindings),
-                by_declaration=bool(detect & PARSE_DECLTYPES),
-                by_name=bool(detect & PARSE_COLNAMES),
-            )
+            kept = plan.conversion
+            if kept is None or kept[0] != detect:
+                kept = plan.conversion = _conversion(plan, detect)
+            _, self._description, names = kept
+            found = adaptation.converters_of(names)
         if found is not None or connection._text_factory is not str:
             again = partial(texts.rows_as_bytes, connection._opened().db, plan, bindings)
             self._convert = texts.Converter(found, lambda: connection._text_factory, again)
-
-    def _columns(self, plan: Plan, bindings: Any) -> Any:
-        assert self._apsw is not None
-        try:
-            return self._apsw.get_description()
-        except apsw.ExecutionCompleteError:
-            # The session has fetched the rows already (RETURNING), so the statement is prepared once more to be asked.
-            planner = self._connection._opened().planner
-            planner.plan(plan.sql, bindings)
-            return planner._traced[0][3]
 
     # Failing ----------------------------------------------------------------------------------------------------------
 
@@ -517,6 +513,14 @@ class _Undecodable:
 
     def __init__(self, text: bytes) -> None:
         self.text = text
+
+
+def _conversion(plan: Plan, detect: int) -> tuple[int, Any, list[tuple[str, ...]]]:
+    description = plan.description
+    if detect & PARSE_COLNAMES and description is not None:
+        description = tuple([(_before_bracket(column[0]), *column[1:]) for column in description])
+    by_declaration, by_name = bool(detect & PARSE_DECLTYPES), bool(detect & PARSE_COLNAMES)
+    return detect, description, adaptation.converter_names(plan.columns, by_declaration=by_declaration, by_name=by_name)
 
 
 def _before_bracket(name: str) -> str:

@@ -60,6 +60,8 @@ class Plan:
 
     __slots__ = (
         "alters",
+        "columns",
+        "conversion",
         "creates",
         "description",
         "drops",
@@ -89,6 +91,10 @@ class Plan:
         """The text begins with INSERT, UPDATE, DELETE or REPLACE: what sqlite3 opens transactions for."""
         self.description: tuple[tuple[Any, ...], ...] | None = None
         """Seven values a column, as PEP 249 says; None if the statement returns no rows."""
+        self.columns: tuple[tuple[str, str | None], ...] = ()
+        """Name and declared type of each column."""
+        self.conversion: Any = None
+        """What a cursor keeps here of how these columns are read."""
         self.returns_rows = False
         self.temp = False
         """Writes temp tables."""
@@ -171,7 +177,11 @@ class Planner:
         self.internal = 0
         """Above zero while our own statements run: nothing is refused, nobody is asked."""
         self.reprepared = False
-        """SQLite has prepared a statement by itself: it had left the cache, or the schema has changed."""
+        """SQLite has prepared a statement by itself.
+
+        It had left the cache, the schema has changed, or a value was bound that may lead to another query plan, as each
+        value of a LIMIT may (https://www.sqlite.org/c3ref/prepare.html on "the new sqlite3_prepare_v2").
+        """
         self.changes_schema = False
         """Whether the statement that runs may change the schema of the main database: it is captured as one that does.
 
@@ -223,6 +233,7 @@ class Planner:
         text, readonly, explain, columns = self._traced[0]
         plan = Plan(text)
         plan.tail = sql[len(text) :]
+        plan.columns = columns
         if columns:
             plan.description = tuple((name, None, None, None, None, None, None) for name, _ in columns)
             plan.returns_rows = True

@@ -94,7 +94,7 @@ def open_stream(
             return _in_memory(db, secret)
         read_only = read_only or db.readonly("main")
         # SQLite's own VFS has followed all symbolic links already.
-        folder = log_folder(path) if uri or vfs else Path(path + LOG_SUFFIX)
+        folder = log_folder(path) if vfs or (uri and "vfs=" in database) else Path(path + LOG_SUFFIX)
         alone = on_missing == "new" and not read_only and _size(path) == 0
         with _one_at_a_time(folder.parent) if alone else contextlib.nullcontext():
             return _on_disk(db, path, folder, secret, on_missing=on_missing, read_only=read_only, timeout=timeout)

@@ -32,7 +32,7 @@ class _Text(bytes):
 class Converter:
     """Converts the rows of one execution, and counts them, so that a second run can go on where the first failed."""
 
-    __slots__ = ("_again", "_converters", "_count", "_factory")
+    __slots__ = ("_again", "_as_bytes", "_converters", "_count", "_factory", "_places")
 
     def __init__(
         self,
@@ -44,6 +44,9 @@ class Converter:
         self._factory = factory
         self._again = again
         self._count = 0
+        self._as_bytes = False
+        """Whether text comes as its bytes, from the second run."""
+        self._places = [(place, converter) for place, converter in enumerate(converters or ()) if converter is not None]
 
     def __call__(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return ``row`` as the program wants it."""
@@ -52,6 +55,15 @@ class Converter:
         converters = self._converters
         if converters is None:
             return tuple([self._value(value, factory) for value in row])
+        if factory is str and not self._as_bytes and len(converters) == len(row):
+            # The usual case: the few columns that have a converter, and text as it came.
+            made = list(row)
+            for position, convert in self._places:
+                value = made[position]
+                if value is not None:
+                    data = adaptation.as_bytes(value)
+                    made[position] = convert(bytes(data)) if data else None
+            return tuple(made)
         values: list[Any] = []
         for position, value in enumerate(row):
             converter = converters[position] if position < len(converters) else None
@@ -74,6 +86,7 @@ class Converter:
     def resume(self, in_hand: int) -> Iterator[tuple[Any, ...]] | None:
         """Return the rows that follow the ones that were converted and ``in_hand`` more, text as bytes."""
         rows = self._again()
+        self._as_bytes = True
         return None if rows is None else islice(rows, self._count + in_hand, None)
 
 

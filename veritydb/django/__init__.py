@@ -33,6 +33,11 @@ def register(connection: Any) -> None:
     A schema may use them, in an index, a constraint or a generated column. Then whoever replays the log has to have
     them too: ``veritydb replay --register veritydb.django:register``.
     """
-    from django.db.backends.sqlite3._functions import register as register_functions
+    from veritydb.connection import Connection
+    from veritydb.django.functions import add_functions, register_functions
 
-    register_functions(connection)
+    session = connection._session if isinstance(connection, Connection) else None
+    if session is None:
+        register_functions(connection)
+    else:
+        add_functions(session.db)

@@ -89,7 +89,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         """Open a connection and give it Django's functions."""
         extra: Register = conn_params.get("register")
         connection: Any = Database.connect(**{**conn_params, "register": partial(_register, extra=extra)})
-        connection.execute("PRAGMA foreign_keys = ON")
+        connection.setconfig(Database.SQLITE_DBCONFIG_ENABLE_FKEY, True)  # A pragma would have to be planned.
         for command in self.init_commands:
             if command := command.strip():
                 connection.execute(command)

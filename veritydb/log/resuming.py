@@ -2,7 +2,7 @@
 
 A web application opens a connection for each request, and most requests only read. So a process remembers, of each
 log, the last record and the AppliedIndex that the file held when the two agreed (:func:`remember`). If the file still
-holds that AppliedIndex, and the same segment file still ends in the same bytes with zeros behind them, then nobody has
+holds that AppliedIndex, and the same segment file still ends in the same record with zeros behind it, then nobody has
 written since, there is nothing to redo, and the end of the log is known: one ``pread`` has told (:func:`resumed`).
 Otherwise the log is opened and read as always.
 
@@ -15,6 +15,8 @@ from __future__ import annotations
 import os
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
+
+from blake3 import blake3
 
 from veritydb.errors import LogUnavailable
 from veritydb.log.files import Files
@@ -29,8 +31,8 @@ if TYPE_CHECKING:
 
     from veritydb.log.segment import StoredRecord
 
-FRAME_MAX = 1 << 14
-"""The largest last record that is remembered, in bytes."""
+FRAME_MAX = 1 << 20
+"""The largest last record that is remembered, in bytes. Above, reading it again each time would not be cheap."""
 SEEN_MAX = 64
 _ZERO8 = bytes(8)
 
@@ -43,15 +45,16 @@ class Seen(NamedTuple):
     applied: bytes
     """The AppliedIndex as stored; it names the last record."""
     place: Place
-    """Where that record begins, and"""
-    frame: bytes
-    """its bytes."""
+    """Where that record begins."""
+    length: int
+    digest: bytes
+    """Of its bytes: BLAKE3, which nobody has to certify and which costs less than the chain's SHA-256."""
     device: int
     inode: int
     """Which file they stand in."""
 
 
-# By the log's folder. Of a database with a key, what a frame holds is sealed.
+# By the log's folder.
 _seen: dict[str, Seen] = {}
 
 
@@ -71,7 +74,7 @@ def remember(folder: Path, stream: bytes, head: Head, applied: bytes, place: Pla
     frame, status = found
     if name not in _seen and len(_seen) >= SEEN_MAX:
         _seen.clear()
-    _seen[name] = Seen(stream, head, applied, place, frame, status.st_dev, status.st_ino)
+    _seen[name] = Seen(stream, head, applied, place, length, blake3(frame).digest(), status.st_dev, status.st_ino)
 
 
 def resumed(folder: Path, applied: bytes, *, read_only: bool = False) -> ResumedLog | None:
@@ -79,10 +82,13 @@ def resumed(folder: Path, applied: bytes, *, read_only: bool = False) -> Resumed
     seen = _seen.get(str(folder))
     if seen is None or seen.applied != applied:
         return None
-    found = _read(str(folder), seen.place, len(seen.frame) + len(_ZERO8))
-    if found is None or found[0] != seen.frame + _ZERO8:
+    found = _read(str(folder), seen.place, seen.length + len(_ZERO8))
+    if found is None:
         return None
-    if found[1].st_ino != seen.inode or found[1].st_dev != seen.device:
+    frame, status = found
+    if status.st_ino != seen.inode or status.st_dev != seen.device or frame[seen.length :] != _ZERO8:
+        return None
+    if blake3(frame[: seen.length]).digest() != seen.digest:
         return None
     return ResumedLog(folder, seen, read_only=read_only)
 
