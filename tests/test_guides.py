@@ -276,7 +276,8 @@ def _type(line: str) -> tuple[int, str]:
     if words[0] == "export":
         os.environ.update(word.split("=", 1) for word in words[1:])
         return 0, ""
-    if words[0] == "veritydb" and not {"|", ">", "&&"} & set(words) and "$(" not in line:
+    in_a_process = {"|", ">", "&&"} & set(words) or "$(" in line or words[1:2] == ["run"]
+    if words[0] == "veritydb" and not in_a_process:
         ran = command(*words[1:])
         return ran.code, ran.out + ran.err
     return _shell(line)

@@ -47,6 +47,10 @@ _LIMITS = frozenset(getattr(constants, name) for name in constants.__all__ if na
 _DBCONFIGS = frozenset(getattr(constants, name) for name in constants.__all__ if name.startswith("SQLITE_DBCONFIG_"))
 
 
+defaults: dict[str, Any] = {}
+"""What a connection gets that says nothing of ``key``, ``actor``, ``on_missing`` (:mod:`veritydb.installing`)."""
+
+
 class Statement:
     """A compiled statement: what calling a connection returns. It has no use of its own, in sqlite3 neither."""
 
@@ -116,10 +120,16 @@ class Connection:
         register: str | Callable[[Any], object] | None = None,
     ) -> None:
         left = self._leave_session()
+        path = os.fsdecode(database)
+        if defaults:
+            actor = actor or defaults.get("actor", "")
+            on_missing = on_missing or defaults.get("on_missing")
+            if key is None and path not in ("", ":memory:"):
+                key = defaults.get("key")
         level = _level(isolation_level)
         kind = Session if check_same_thread else SharedSession
         session = kind.open(
-            os.fsdecode(database),
+            path,
             timeout=timeout,
             isolation_level=level,
             autocommit=autocommit,

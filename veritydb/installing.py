@@ -1,4 +1,4 @@
-"""Running a program with ``sqlite3`` replaced: ``with veritydb.install():`` and ``python -m veritydb run script.py``.
+"""Running a program with ``sqlite3`` replaced: ``with veritydb.install():`` and ``veritydb run script.py``.
 
 While installed, ``import sqlite3`` (and ``sqlite3.dbapi2``) finds VerityDB. A module that imported the standard one
 before keeps what it has.
@@ -13,12 +13,18 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
+from veritydb import connection
+
 _NAMES = ("sqlite3", "sqlite3.dbapi2")
 
 
 @contextmanager
-def install() -> Generator[None]:
-    """Let ``import sqlite3`` find VerityDB inside the ``with``."""
+def install(*, key: Any = None, actor: str = "", on_missing: str | None = None) -> Generator[None]:
+    """Let ``import sqlite3`` find VerityDB inside the ``with``.
+
+    ``key``, ``actor`` and ``on_missing`` are what connections get that say nothing of it themselves, as a program for
+    ``sqlite3`` cannot; the key is for files only. See :class:`veritydb.Connection`.
+    """
     # Its own copies go to the standard module, which is not to be found any more when it is first needed.
     import veritydb.backups  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
@@ -26,9 +32,14 @@ def install() -> Generator[None]:
     for name in before:
         del sys.modules[name]
     sys.modules.update(_stand_in())
+    outer = dict(connection.defaults)
+    given = {"key": key, "actor": actor, "on_missing": on_missing}
+    connection.defaults.update({name: value for name, value in given.items() if value})
     try:
         yield
     finally:
+        connection.defaults.clear()
+        connection.defaults.update(outer)
         for name in [name for name in sys.modules if name.partition(".")[0] == "sqlite3"]:
             del sys.modules[name]
         sys.modules.update(before)

@@ -25,6 +25,7 @@ from veritydb.cli import (
     keys_command,
     log_command,
     replay_command,
+    run_command,
     tail_command,
     verify_command,
 )
@@ -45,7 +46,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (info, log_command, tail_command, verify_command, replay_command, adopt_command, export_command):
+for _command in (
+    *(info, log_command, tail_command, verify_command, replay_command, adopt_command, export_command, run_command),
+):
     _command.register(app)
 app.add_typer(keys_command.app, name="keys")
 app.add_typer(consumers_command.app, name="consumers")
@@ -78,13 +81,18 @@ def main() -> NoReturn:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
+    program: run_command.Program | None = None
     try:
         app(args=list(arguments), prog_name="veritydb")
+    except run_command.Program as chosen:
+        program = chosen
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else Exit.OK
     except (sqlite3.Error, sqlite3.Warning, OSError) as error:
         _complain(error, as_json="--json" in arguments)
         return exit_of(error)
+    if program is not None:
+        program.start()
     return Exit.OK
 
 
