@@ -42,8 +42,9 @@ class Program(Exception):
         before = _State(sys.argv, sys.path[:])
         # The command line has its own habits with pipes; a program expects Python's.
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="strict")
+        for stream in (sys.stdout,):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="strict")
         sys.argv = [self._name, *self._arguments]
         sys.path[0] = os.getcwd() if self._is_module else str(Path(self._name).resolve().parent)
         try:
