@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 WORKERS ?= 2
 
-.PHONY: help venv demo test check bench conformance conformance-sqlalchemy campaign lock clean conformance-django
+.PHONY: help venv demo test check bench bench-subscriptions conformance conformance-sqlalchemy campaign lock clean conformance-django
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## */\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -38,6 +38,9 @@ check: venv  ## lint, types, layers
 
 bench: venv  ## the measured floors, interleaved, medians
 	$(BIN)/python -m benchmarks
+
+bench-subscriptions: venv  ## how soon a commit is told, and what telling costs those who commit
+	$(BIN)/python -m benchmarks subscriptions
 
 conformance: venv  ## CPython's own tests of sqlite3, on VerityDB
 	$(BIN)/python -m tests.conformance.cpython

@@ -8,7 +8,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import bulk, commits, django_orm, opens, reads, rebuilds, sqlalchemy_orm, vsr
+from benchmarks import bulk, commits, django_orm, opens, reads, rebuilds, sqlalchemy_orm, subscriptions, vsr
 from benchmarks.measuring import count_cpu, fsync_probe, workplace
 
 ALL = {
@@ -19,6 +19,7 @@ ALL = {
     "opens": opens,
     "sqlalchemy": sqlalchemy_orm,
     "django": django_orm,
+    "subscriptions": subscriptions,
     "vsr": vsr,
 }
 

@@ -445,10 +445,7 @@ class Consumer:
         if due and due[0][0] is not None:
             until = max((due[0][0] - _now()) / 1e6, 0.01)
             left = until if left is None else min(left, until)
-        with feed.condition:
-            if feed.closed or feed.failed is not None or feed.ends() != ends:
-                return
-            feed.condition.wait(left)
+        feed.wait(ends, left)
 
     def _forget(self) -> None:
         """Drop what was looked at ahead."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
@@ -49,6 +50,8 @@ RING_ROWS = 16_384
 """Changes kept in memory for all subscribers together, unless one transaction's batch alone has more."""
 RECORDS = 64
 """Records read in one go."""
+LINGER = 0.1
+"""Seconds for which the thread goes on reading after the last one that waited: he will be back."""
 PROJECTIONS_TABLE = "_veritydb_projections"
 
 
@@ -102,8 +105,13 @@ class Feed:
         self.history = self._new_history(self.source)
         self._end: Position = Cursor(self.source.next_offset - 1).position
         self._topic = topic(self.source.stream)
+        self._waiting = 0
+        self._needed_until = 0.0
+        self._asleep = True
+        """Whether the thread reads nothing, because nobody waits."""
         self._waiter = Waiter(folder, how=notify)
-        self._topic.notify = self._waiter.wake
+        self._notify = self._published
+        self._topic.notify = self._notify
         self._thread = threading.Thread(target=_run, args=(weakref.ref(self), self._waiter), name="veritydb.feed")
         self._thread.daemon = True
         self._thread.start()
@@ -190,16 +198,19 @@ class Feed:
     @property
     def last(self) -> Cursor:
         """The last transaction that was seen; ``Cursor(-1)`` if there is none."""
+        self._look()
         with self.condition:
             return Cursor(*self._end, self.stream)
 
     @property
     def tables(self) -> tuple[str, ...]:
         """Names of the tables that one can subscribe to now."""
+        self._look()
         return tuple(sorted(table.name for table in self.history.current.tables.values() if not table.hidden))
 
     def knows(self, table: str) -> bool:
         """Whether there is a table of that name, or was one since the feed was opened."""
+        self._look()
         return self.history.knows(table)
 
     def catch_up(self) -> Cursor:
@@ -209,7 +220,8 @@ class Feed:
             pass
         if self.failed is not None:
             raise self.failed
-        return self.last
+        with self.condition:
+            return Cursor(*self._end, self.stream)
 
     def pump(self) -> bool:
         """Read and decode what is new, at most a few records; return whether there may be more."""
@@ -229,6 +241,28 @@ class Feed:
             if watched is not None:
                 self._waiter.follow(watched)
             return bool(records)
+
+    def wait(self, number: int, timeout: float | None, given_up: Callable[[], bool] = lambda: False) -> None:
+        """Wait until the ring has a slot of that number, nothing follows any more, or the time is over.
+
+        ``given_up`` is asked first, under :attr:`condition`: whoever makes it true notifies that.
+        """
+        with self.condition:
+            if given_up() or self.closed or self.failed is not None or self.ends() > number:
+                return
+            self._waiting += 1
+            self._rouse()
+            try:
+                self.condition.wait(timeout)
+            finally:
+                self._waiting -= 1
+                if not self._waiting:
+                    self._needed_until = time.monotonic() + LINGER
+
+    @property
+    def asleep(self) -> bool:
+        """Whether nobody reads on unless asked to (:meth:`pump`)."""
+        return self._asleep
 
     def ends(self) -> int:
         """Return the number that the ring's next slot will have; the caller holds :attr:`condition`."""
@@ -292,6 +326,7 @@ class Feed:
         """Call ``wake`` from the feed's thread whenever the ring has grown."""
         with self.condition:
             self._gates[key] = wake
+            self._rouse()
 
     def remove_gate(self, key: object) -> None:
         """Call it no more."""
@@ -314,8 +349,7 @@ class Feed:
             gates = list(self._gates.values())
         for wake in gates:
             wake()
-        if self._topic.notify == self._waiter.wake:
-            self._topic.notify = None
+        self._unpublish()
         if self._pid == os.getpid():
             self._waiter.wake()
             if threading.current_thread() is not self._thread:
@@ -331,6 +365,39 @@ class Feed:
         self.close()
 
     # Inside -----------------------------------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Read what is new, if the thread does not."""
+        while self._asleep and self.pump():
+            pass
+
+    def _published(self) -> None:
+        """Hear of a commit of this process, in the thread that committed."""
+        if not self._asleep:
+            self._waiter.wake()
+
+    def _unpublish(self) -> None:
+        if self._topic.notify is self._notify:
+            self._topic.notify = None
+
+    def _rouse(self) -> None:
+        """Somebody waits, so the thread has to read. The caller holds :attr:`condition`."""
+        if self._asleep:
+            self._asleep = False
+            self._waiter.wake()
+
+    def _pause(self) -> float | None:
+        """Return after how many seconds to look whether anybody still waits; None if somebody does."""
+        with self.condition:
+            return None if self._waiting or self._gates else LINGER
+
+    def _may_sleep(self) -> bool:
+        """Whether nobody has waited for a while; then nobody's commits are to pay for reading them at once."""
+        with self.condition:
+            if self._waiting or self._gates or self.closed or time.monotonic() < self._needed_until:
+                return False
+            self._asleep = True
+            return True
 
     def _check(self) -> None:
         if self._pid != os.getpid():
@@ -410,10 +477,9 @@ class Feed:
         self._append(Resync(cursor=start, why="the database has another log now"), start.position)
         old.close()
         before.close()
-        if self._topic.notify == self._waiter.wake:
-            self._topic.notify = None
+        self._unpublish()
         self._topic = self._topic_of(source.stream)
-        self._topic.notify = self._waiter.wake
+        self._topic.notify = self._notify
         # What the new log holds already comes from the log.
         for batch in self.old(start.position, source, history):
             self._append(batch, batch.end)
@@ -434,9 +500,15 @@ def _run(feed: weakref.ref[Feed], waiter: Waiter) -> None:
         this = feed()
         if this is None or this.closed:
             break
+        if this._may_sleep():  # pyright: ignore[reportPrivateUsage]
+            del this
+            waiter.sleep()
+            continue
         while this.pump():
             pass
         pause = this.source.soon if this.failed is None else None
+        if pause is None:
+            pause = this._pause()  # pyright: ignore[reportPrivateUsage]
         del this
         waiter.wait(pause)
     waiter.close()
@@ -512,11 +584,14 @@ def open_feed(
 
 
 def _file_feed(folder: Path, path: str, opener: Opener, file_key: bytes | None, **options: Any) -> Feed:
+    def topic(stream: bytes) -> Topic:
+        return topic_of(str(folder), stream)
+
     projection = Projection(path, file_key)
     return Feed(
-        lambda: FileSource(folder, Projection(path, file_key)),
+        lambda: FileSource(folder, Projection(path, file_key), topic),
         opener,
-        topic=lambda stream: topic_of(str(folder), stream),
+        topic=topic,
         folder=str(folder),
         projection=projection,
         **options,

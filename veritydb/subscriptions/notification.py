@@ -23,6 +23,8 @@ CHECK = 1.0
 INOTIFY, POLLING, NOTHING = "inotify", "poll", "process"
 
 _DRAIN = 1 << 16
+_LINGER_MS = 0.3
+_LINGER_COUNT = 64
 
 
 class Waiter:
@@ -35,12 +37,15 @@ class Waiter:
         os.set_blocking(self._write, False)
         self._poll = select.poll()
         self._poll.register(self._read, select.POLLIN)
-        self._folder = folder
+        self._own = select.poll()
+        self._own.register(self._read, select.POLLIN)
         self._inotify: Any = None  # An Inotify; its methods take a PathLike of unknown type.
         self._folder_watch: Watch | None = None
         self._watch: Watch | None = None
         self._watched = ""
         self._closed = False
+        self._linger = 0
+        """More than zero if this process has committed lately."""
         self.how = NOTHING if folder is None else POLLING
         if folder is not None and how is None and sys.platform == "linux":
             self._begin(folder)
@@ -71,12 +76,24 @@ class Waiter:
         """Return when something may have been written, at the latest after ``timeout`` seconds."""
         if timeout is None:
             timeout = {INOTIFY: CHECK, POLLING: POLL, NOTHING: 60.0}[self.how]
-        for fd, _ in self._poll.poll(timeout * 1000):
-            try:
-                while len(os.read(fd, _DRAIN)) == _DRAIN:
-                    pass
-            except BlockingIOError:
-                pass
+        ready = self._poll.poll(timeout * 1000)
+        own = any(fd == self._read for fd, _ in ready)
+        if own:
+            self._linger = _LINGER_COUNT
+        elif ready and self._linger:
+            # A record was written, and perhaps by this process, which then will say so as soon as its rows are in the
+            # file. To look before that would be in vain, and in the way of the thread that commits.
+            self._linger -= 1
+            self._own.poll(_LINGER_MS)
+        for fd, _ in ready:
+            _drain(fd)
+        if not own:
+            _drain(self._read)
+
+    def sleep(self) -> None:
+        """Return when :meth:`wake` is called; whatever is written meanwhile."""
+        self._own.poll()
+        _drain(self._read)
 
     def close(self) -> None:
         """Give the descriptors back. Nobody may be waiting."""
@@ -111,6 +128,15 @@ class Waiter:
             self._inotify.rm_watch(watch)
         except (OSError, KeyError):
             pass  # The file is gone, and its watch with it.
+
+
+def _drain(fd: int) -> None:
+    """Read all that is there."""
+    try:
+        while len(os.read(fd, _DRAIN)) == _DRAIN:
+            pass
+    except BlockingIOError:
+        pass
 
 
 __all__ = ["CHECK", "INOTIFY", "NOTHING", "POLL", "POLLING", "Waiter"]

@@ -154,9 +154,7 @@ class Projection:
                 ends = self._feed.ends()
             if self.run_until_idle():
                 continue
-            with self._feed.condition:
-                if self._feed.ends() == ends and not self._feed.closed and self._feed.failed is None:
-                    self._feed.condition.wait(pause)
+            self._feed.wait(ends, pause)
 
     def rebuild(self, progress: Callable[[Progress], object] | None = None) -> int:
         """Empty its tables and take in everything from the first transaction; return how many updates.

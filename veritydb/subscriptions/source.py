@@ -125,7 +125,11 @@ class FileSource:
     """The log in a folder, and the file that it makes."""
 
     def __init__(
-        self, folder: Path, projection: Projection | None, clock: Callable[[], float] = time.monotonic
+        self,
+        folder: Path,
+        projection: Projection | None,
+        topic_of: Callable[[bytes], Topic],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._projection = projection
         self._clock = clock
@@ -133,6 +137,7 @@ class FileSource:
         place = Place(index.segment, index.position) if index is not None and index.next_offset else None
         self.tail = tail = Tail(folder, start=place)
         self.stream = tail.stream
+        self._topic = topic_of(tail.stream)
         here = index is not None and (index.stream, index.next_offset) == (tail.stream, tail.head.next_offset)
         self._statements = statements if here else None
         self._in_file = tail.head.next_offset if here else 0
@@ -207,6 +212,8 @@ class FileSource:
     def _visible(self, records: list[StoredRecord]) -> list[StoredRecord]:
         """Return those that whoever opens the file now will see."""
         last = records[-1].header
+        if self._topic.committed > self._in_file:
+            self._in_file = self._topic.committed  # This process has said so itself.
         if last.first_offset + last.transaction_count > self._in_file:
             assert self._projection is not None
             index = self._projection.index()

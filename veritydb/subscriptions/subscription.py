@@ -46,6 +46,8 @@ class Subscription:
             if receiver.behind:
                 receiver.read()
                 continue
+            if receiver.feed.asleep and receiver.feed.pump():
+                continue
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 return None
@@ -98,8 +100,5 @@ class Subscription:
 
     def _wait(self, timeout: float | None) -> None:
         receiver = self._receiver
-        feed, number = receiver.feed, receiver.number
-        with feed.condition:
-            if number is None or receiver.closed or feed.closed or feed.failed is not None or feed.ends() > number:
-                return
-            feed.condition.wait(timeout)
+        if receiver.number is not None:
+            receiver.feed.wait(receiver.number, timeout, lambda: receiver.closed)
