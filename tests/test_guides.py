@@ -38,6 +38,7 @@ from tests.support.cli import ROOT, command, environment
 
 KEY = "correct horse"
 DJANGO = "docs/guides/django.md"
+HTTP = "docs/guides/sse.md"
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _FILE = re.compile(r"# ([\w.]+\.py)\n")
@@ -119,9 +120,9 @@ def blocks(document: str) -> list[tuple[str, str]]:
 
 
 def test_every_guide_is_tried() -> None:
-    """A new one has to be added above. Django, of which a process can have one, has a test of its own."""
+    """A new one has to be added above. Django, of which a process can have one, and HTTP have tests of their own."""
     found = [path.relative_to(ROOT) for name in ("guides", "concepts") for path in (ROOT / "docs" / name).glob("*.md")]
-    assert {str(path) for path in found} == {name for name in SETTINGS if name.startswith("docs/")} | {DJANGO}
+    assert {str(path) for path in found} == {name for name in SETTINGS if name.startswith("docs/")} | {DJANGO, HTTP}
 
 
 def test_a_block_is_a_program_or_a_console() -> None:

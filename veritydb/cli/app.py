@@ -19,6 +19,7 @@ import typer
 
 from veritydb.cli import (
     adopt_command,
+    api_key_command,
     consumers_command,
     export_command,
     info,
@@ -26,6 +27,7 @@ from veritydb.cli import (
     log_command,
     replay_command,
     run_command,
+    serve_command,
     tail_command,
     verify_command,
 )
@@ -48,8 +50,10 @@ app = typer.Typer(
 )
 for _command in (
     *(info, log_command, tail_command, verify_command, replay_command, adopt_command, export_command, run_command),
+    serve_command,
 ):
     _command.register(app)
+api_key_command.register(keys_command.app)
 app.add_typer(keys_command.app, name="keys")
 app.add_typer(consumers_command.app, name="consumers")
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from veritydb.errors import CursorAhead, LogMissing, LogUnavailable, SubscriptionClosed, UnknownTable
@@ -23,6 +23,7 @@ from veritydb.subscriptions.decoding import Batch
 from veritydb.subscriptions.updates import Cursor, Resync, Selection, Update
 
 if TYPE_CHECKING:
+    from veritydb.subscriptions.catalogs import Position
     from veritydb.subscriptions.feed import Feed
 
 BUFFER = 1_000
@@ -60,7 +61,7 @@ class Receiver:
         """The next slot of the ring, while live."""
         self.closed = False
         last = feed.catch_up()
-        self._check_tables(feed, selection)
+        self.check_tables(feed)
         self._epoch = feed.epoch
         self._cursor = self._cursor_out = last
         """How far batches were taken in, and how far updates were handed out."""
@@ -133,8 +134,9 @@ class Receiver:
 
     # Inside
 
-    def _check_tables(self, feed: Feed, selection: Selection) -> None:
-        for name in sorted(selection.tables or ()):
+    def check_tables(self, feed: Feed) -> None:
+        """Raise UnknownTable if one that is wanted is not there."""
+        for name in sorted(self.selection.tables or ()):
             if not feed.knows(name):
                 raise UnknownTable(name)
 
@@ -189,11 +191,18 @@ class Receiver:
         seen = self._cursor.position
         if batch.end <= seen:
             return
+        self._ready.extend(self.choose(batch, seen))
+        self._cursor = Cursor(*batch.end, batch.stream)
+
+    def choose(self, batch: Batch, seen: Position) -> Sequence[Any]:
+        """Return what is wanted of a batch and lies behind ``seen``: objects with a ``cursor``.
+
+        :mod:`veritydb.sse.hub` has a receiver whose objects are ready-made text.
+        """
         chosen = batch.select(self.selection)
         if chosen and seen >= chosen[0].cursor.position:
-            chosen = tuple(update for update in chosen if update.cursor.position > seen)
-        self._ready.extend(chosen)
-        self._cursor = Cursor(*batch.end, batch.stream)
+            return [update for update in chosen if update.cursor.position > seen]
+        return chosen
 
     def _after_resync(self, resync: Resync) -> None:
         self._ready.append(resync)
