@@ -107,6 +107,14 @@ registry.register("veritydb", "veritydb.sqlalchemy.dialect", "VerityDialect")
         preludes={2: MODELS, 3: "from unittest.mock import Mock\ncontext = Mock()"},
         continues=True,
     ),
+    "docs/guides/subscriptions.md": Setting(
+        before="""
+from sqlalchemy.dialects import registry
+registry.register("veritydb", "veritydb.sqlalchemy.dialect", "VerityDialect")
+""",
+        preludes={5: "import veritydb.subscriptions"},
+        continues=True,
+    ),
     "examples/plain_script/README.md": Setting(files=("examples/plain_script/clinic.py",)),
 }
 
@@ -138,6 +146,7 @@ def test_what_the_document_says_happens(document: str, tmp_path: Path, monkeypat
     """From its first block to its last."""
     setting = SETTINGS[document]
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr("veritydb.cli.asking.can_ask", lambda: True)
     monkeypatch.setattr("getpass.getpass", lambda *_, **__: KEY)
     for file in setting.files:

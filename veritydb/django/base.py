@@ -26,7 +26,7 @@ from django.utils.asyncio import async_unsafe
 from django.utils.dateparse import parse_date, parse_datetime, parse_time
 
 import veritydb
-from veritydb.django import register
+from veritydb.django import register, signals
 from veritydb.django.client import DatabaseClient
 from veritydb.django.connecting import Connection, DjangoCursor
 from veritydb.django.creation import DatabaseCreation
@@ -94,6 +94,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
             if command := command.strip():
                 connection.execute(command)
         connection.ready = True
+        signals.watch(connection, self.alias)
         return connection
 
     def create_cursor(self, name: str | None = None) -> Any:

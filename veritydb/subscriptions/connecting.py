@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary, ref
+from weakref import WeakKeyDictionary, finalize, ref
 
 from veritydb.errors import ProgrammingError
-from veritydb.subscriptions.feed import feed_of
+from veritydb.subscriptions.feed import Feed, feed_of
 from veritydb.subscriptions.snapshots import snapshot as snapshot_of
 from veritydb.subscriptions.subscription import Subscription
 from veritydb.subscriptions.updates import Cursor, Logged, Selection, TableUpdate, Update
@@ -43,27 +43,23 @@ def subscribe(
 class Committed:
     """A transaction that a connection has committed."""
 
-    __slots__ = ("_session", "offset")
+    __slots__ = ("_feed", "offset")
 
-    def __init__(self, session: Session, offset: int) -> None:
-        self._session = session
+    def __init__(self, feed: Callable[[], Feed], offset: int) -> None:
+        self._feed = feed
         self.offset = offset
 
     def updates(self, *, images: bool = False) -> list[Logged]:
         """Return what it changed, read back from the log."""
-        session = self._session
-        feed = feed_of(session.stream, session.register)
-        try:
-            feed.catch_up()
-            selection = Selection(images=images)
-            found: list[Logged] = []
-            for batch in feed.old(Cursor(self.offset - 1).position, feed.source, feed.history):
-                if batch.said.offset > self.offset:
-                    break
-                found += batch.select(selection)
-            return found
-        finally:
-            feed.leave()
+        feed = self._feed()
+        feed.catch_up()
+        selection = Selection(images=images)
+        found: list[Logged] = []
+        for batch in feed.old(Cursor(self.offset - 1).position, feed.source, feed.history):
+            if batch.said.offset > self.offset:
+                break
+            found += batch.select(selection)
+        return found
 
 
 def on_commit(session: Session, callback: Callable[[Committed], object]) -> Callable[[], None]:
@@ -91,6 +87,16 @@ class _Caller:
         self._session = ref(session)
         self._callbacks = callbacks
         self._due: list[int] = []
+        self._feed: Feed | None = None
+
+    def feed(self) -> Feed:
+        """Return the feed that changes are read from; kept until the session is gone."""
+        if self._feed is None or self._feed.closed:
+            session = self._session()
+            assert session is not None, "it has just committed"
+            self._feed = feed_of(session.stream, session.register)
+            finalize(session, self._feed.leave)
+        return self._feed
 
     def __call__(self, offset: int) -> None:
         self._due.append(offset)
@@ -101,7 +107,7 @@ class _Caller:
             while self._due:
                 for callback in list(self._callbacks):
                     try:
-                        callback(Committed(session, self._due[0]))
+                        callback(Committed(self.feed, self._due[0]))
                     except Exception:
                         _logger.exception("a callback of on_commit failed; the transaction stands")
                 del self._due[0]
