@@ -89,6 +89,11 @@ function forget() {
   $("tables").replaceChildren();
   $("table").tHead.replaceChildren();
   $("table").tBodies[0].replaceChildren();
+  $("rows-title").textContent = "Rows";
+  $("search").value = page.search = "";
+  $("spoken").textContent = "";
+  $("time").hidden = true;
+  rowsNote("");
 }
 
 function stop() { page.source?.close(); page.source = null; clearTimeout(page.retry); }
@@ -318,7 +323,7 @@ function rowsShown(table, answer) {
   const numeric = answer.columns.map((_, n) => rows.length > 0 && rows.every((row) => row[n] === null || typeof row[n] === "number"));
   const head = element("tr");
   answer.columns.forEach((name, n) => {
-    const cell = element("th", numeric[n] ? "number" : "", name);
+    const cell = element("th", "", name);
     cell.scope = "col";
     head.append(cell);
   });
@@ -341,7 +346,7 @@ function rowsShown(table, answer) {
   $("table").tBodies[0].replaceChildren(...body);
   $("table").dataset.offset = answer.offset;
   $("rows-note").textContent = more ? `The first ${ROWS} rows; search for others.` : rows.length ? "" : page.search ? "No row has that in it." : "No rows.";
-  $("as-of").textContent = page.at === null ? "" : `as of offset ${page.at}`;
+  $("as-of").textContent = page.at === null ? "" : `as of offset ${page.at}${page.times.has(page.at) ? `, ${when(page.times.get(page.at))}` : ""}`;
 }
 
 function rowsNote(text) {
@@ -355,6 +360,7 @@ function moved(offset) {
   const slider = $("slider");
   if (offset <= Number(slider.max)) return;
   slider.max = offset;
+  $("h-offset").textContent = offset.toLocaleString();
   if (page.at === null) slider.value = offset;
   if (page.table) $("time").hidden = !(page.status.you.history && page.status.you.query && offset > 0);
 }
