@@ -112,7 +112,6 @@ registry.register("veritydb", "veritydb.sqlalchemy.dialect", "VerityDialect")
 from sqlalchemy.dialects import registry
 registry.register("veritydb", "veritydb.sqlalchemy.dialect", "VerityDialect")
 """,
-        preludes={5: "import veritydb.subscriptions"},
         continues=True,
     ),
     "examples/plain_script/README.md": Setting(files=("examples/plain_script/clinic.py",)),

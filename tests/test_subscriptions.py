@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import veritydb
 from tests.support.life import RAW
@@ -377,3 +380,100 @@ def test_a_predicate_that_raises_hurts_only_its_own_subscriber(db: veritydb.Conn
         with pytest.raises(LookupError):
             broken.get(WAIT)
         assert told(sound.get(WAIT)) == ("patients", "insert", 1)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_an_asynchronous_connection_subscribes_too(backend: str, life: Life, tmp_path: Path) -> None:
+    from veritydb import aio
+
+    life.connect().close()
+
+    async def main() -> list[Any]:
+        async with aio.connect(tmp_path / "life.db") as db, db.subscribe(since=-1) as updates:
+            await db.execute("CREATE TABLE t (a)")
+            await db.execute("INSERT INTO t VALUES (1)")
+            await db.commit()
+            with anyio.fail_after(WAIT):
+                found = [await updates.get()]
+                found += await updates.get_all()
+                with anyio.move_on_after(0.05):
+                    found.append(await updates.get())
+                await db.execute("INSERT INTO t VALUES (2)")
+                await db.commit()
+                found.append(await updates.get())
+            return found
+
+    schema, one, two = anyio.run(main, backend=backend)
+    assert isinstance(schema, SchemaChange)
+    assert [told(one), told(two)] == [("t", "insert", 1), ("t", "insert", 2)]
+
+
+def test_a_hundred_tasks_of_one_loop_are_woken_by_one_feed(life: Life, tmp_path: Path) -> None:
+    db = life.connect()
+    db.execute("CREATE TABLE t (a)")
+
+    async def main() -> list[int]:
+        counts = [0] * 100
+        with open_feed(tmp_path / "life.db") as feed:
+            async with anyio.create_task_group() as group:
+
+                async def read(number: int) -> None:
+                    async with feed.subscribe_async() as updates:
+                        async for _ in updates:
+                            counts[number] += 1
+                            if counts[number] == 5:
+                                return
+
+                for number in range(100):
+                    group.start_soon(read, number)
+                for value in range(5):
+                    await anyio.sleep(0.01)
+                    with db:
+                        db.execute("INSERT INTO t VALUES (?)", (value,))
+            assert feed.asleep or feed.last.offset == 5
+        return counts
+
+    with_time = anyio.run(main)
+    assert with_time == [5] * 100
+
+
+def test_a_subscription_does_not_survive_a_fork_and_says_so(life: Life, tmp_path: Path) -> None:
+    db = life.connect()
+    db.execute("CREATE TABLE t (a)")
+    with db.subscribe() as updates:
+        pid = os.fork()
+        if not pid:
+            code = 1
+            try:
+                updates.get(1)
+            except veritydb.ProgrammingError as error:
+                code = 0 if "fork" in str(error) else 2
+            updates.close()
+            with open_feed(tmp_path / "life.db") as feed, feed.subscribe(since=-1) as own:
+                code += 4 * (len(own.drain()) != 1)
+            os._exit(code)
+        assert os.waitpid(pid, 0)[1] == 0
+        with db:
+            db.execute("INSERT INTO t VALUES (1)")
+        assert told(updates.get(WAIT)) == ("t", "insert", 1)
+
+
+@given(
+    cursor=st.builds(
+        Cursor,
+        st.integers(-1, 2**63 - 1),
+        st.integers(0, 2**63 - 1),
+        st.sampled_from(["", "0123456789abcdef"]),
+    )
+)
+def test_a_cursor_is_its_text(cursor: Cursor) -> None:
+    assert Cursor.parse(str(cursor)) == cursor
+
+
+@given(text=st.text(alphabet="0123456789.@abcdef-x \n٣", max_size=60) | st.text(max_size=40))
+def test_any_text_is_a_cursor_or_is_refused(text: str) -> None:
+    try:
+        cursor = Cursor.parse(text)
+    except veritydb.CursorMalformed:
+        return
+    assert Cursor.parse(str(cursor)) == cursor

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from veritydb.subscriptions.asynchronous import AsyncSubscription
+
 Result = TypeVar("Result")
 
 _DUMPED_LINES = 256
@@ -152,6 +154,13 @@ class Connection:
             )
         )
 
+    def subscribe(self, *arguments: Any, **options: Any) -> Pending[AsyncSubscription]:
+        """Return the changes that are committed from now on; arguments as of :meth:`veritydb.Connection.subscribe`.
+
+        ``async with db.subscribe("patients") as updates: async for update in updates: …``
+        """
+        return Pending(self._subscribed(*arguments, **options))
+
     async def commit(self) -> None:
         """Commit the open transaction, if there is one: first the log, then the file."""
         await self.carry_out(self.sync.commit)
@@ -163,6 +172,9 @@ class Connection:
     async def interrupt(self) -> None:
         """Stop what runs now."""
         self.sync.interrupt()
+
+    async def _subscribed(self, *arguments: Any, **options: Any) -> AsyncSubscription:
+        return await self.carry_out(lambda: self.sync.subscribe(*arguments, **options).detach())
 
     async def _cursor(self) -> Cursor:
         return Cursor(self, await self.carry_out(self.sync.cursor))

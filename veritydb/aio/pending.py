@@ -42,8 +42,9 @@ class Pending(Coroutine[Any, Any, Made], Generic[Made]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if hasattr(self._made, "close"):
-            await self._made.close()
+        close = getattr(self._made, "aclose", None) or getattr(self._made, "close", None)
+        if close is not None:
+            await close()
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         made: Any = await self._coroutine

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import anyio
 import anyio.lowlevel
@@ -64,8 +64,10 @@ class AsyncSubscription:
     def close(self) -> None:
         """End it; harmless if called again."""
         self._receiver.close()
-        if self._gate is not None:
-            self._gate.open()
+        gate, self._gate = self._gate, None
+        if gate is not None:
+            gate.open()
+            gate.leave()
 
     async def aclose(self) -> None:
         """End it."""
@@ -97,6 +99,7 @@ class AsyncSubscription:
             return
         if self._gate is None:
             self._gate = _gate_of(receiver.feed)
+            self._gate.enter()
         opened = self._gate.opened
         feed, number = receiver.feed, receiver.number
         with feed.condition:
@@ -106,14 +109,30 @@ class AsyncSubscription:
 
 
 class _Gate:
-    """Where all subscribers of one feed in one event loop wait."""
+    """Where all subscribers of one feed in one event loop wait. Used in that loop, but for :meth:`call`."""
 
-    def __init__(self, token: Any) -> None:
+    def __init__(self, feed: Feed, token: Any) -> None:
         self.opened = anyio.Event()
+        self._feed = ref(feed)
         self._called = False
+        self._users = 0
         self._soon: Callable[[Callable[[], object]], object] = (
             token.call_soon_threadsafe if hasattr(token, "call_soon_threadsafe") else token.run_sync_soon
         )
+
+    def enter(self) -> None:
+        """Count one more who may wait here; the first one makes the feed call."""
+        self._users += 1
+        feed = self._feed()
+        if self._users == 1 and feed is not None:
+            feed.add_gate(self, self.call)
+
+    def leave(self) -> None:
+        """Count one less."""
+        self._users -= 1
+        feed = self._feed()
+        if not self._users and feed is not None:
+            feed.remove_gate(self)
 
     def call(self) -> None:
         """Open it, from any thread; calls that come before the loop gets to it count once."""
@@ -125,7 +144,7 @@ class _Gate:
                 pass  # The loop is closed, so nobody waits.
 
     def open(self) -> None:
-        """Let all pass who wait now. Called in the loop."""
+        """Let all pass who wait now."""
         self._called = False
         opened, self.opened = self.opened, anyio.Event()
         opened.set()
@@ -136,12 +155,11 @@ _gates_lock = threading.Lock()
 
 
 def _gate_of(feed: Feed) -> _Gate:
-    """Return the gate of the running loop. It stays with the feed as long as the loop lives."""
+    """Return the gate of the running loop."""
     token = anyio.lowlevel.current_token().native_token
     with _gates_lock:
         of_feed = _gates.setdefault(feed, WeakKeyDictionary())
         gate = of_feed.get(token)
         if gate is None:
-            gate = of_feed[token] = _Gate(token)
-            feed.add_gate(id(token), gate.call)
+            gate = of_feed[token] = _Gate(feed, token)
     return gate

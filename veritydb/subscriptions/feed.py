@@ -115,6 +115,7 @@ class Feed:
         self._thread = threading.Thread(target=_run, args=(weakref.ref(self), self._waiter), name="veritydb.feed")
         self._thread.daemon = True
         self._thread.start()
+        _feeds.add(self)
 
     # Subscribing ------------------------------------------------------------------------------------------------------
 
@@ -218,8 +219,7 @@ class Feed:
         self._check()
         while self.pump():
             pass
-        if self.failed is not None:
-            raise self.failed
+        self._check()
         with self.condition:
             return Cursor(*self._end, self.stream)
 
@@ -336,8 +336,13 @@ class Feed:
     def check(self) -> None:
         """Raise if nothing follows any more: what went wrong, or that it was closed."""
         self._check()
-        if self.failed is not None:
-            raise self.failed
+
+    def abandon(self) -> None:
+        """Be of no use any more, in the child of a fork."""
+        self._pump_lock = threading.Lock()
+        self.condition = threading.Condition(threading.Lock())
+        self.failed = ProgrammingError("the subscription was made before a fork; subscribe again in this process")
+        self._unpublish()
 
     def close(self) -> None:
         """End the thread and all subscriptions; harmless if called again."""
@@ -350,10 +355,11 @@ class Feed:
         for wake in gates:
             wake()
         self._unpublish()
-        if self._pid == os.getpid():
-            self._waiter.wake()
-            if threading.current_thread() is not self._thread:
-                self._thread.join()
+        if self._pid != os.getpid():
+            return  # What is open here is the parent's.
+        self._waiter.wake()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
         with self._pump_lock:
             self.source.close()
             self.history.close()
@@ -400,10 +406,10 @@ class Feed:
             return True
 
     def _check(self) -> None:
-        if self._pid != os.getpid():
-            raise ProgrammingError("the subscription was made before a fork; subscribe again in this process")
         if self.closed:
             raise SubscriptionClosed("the feed is closed")
+        if self.failed is not None:
+            raise self.failed
 
     def _new_history(self, source: Source) -> History:
         history = History(self._register)
@@ -527,6 +533,7 @@ def _projections(rows: Rows) -> frozenset[str]:
 # One feed per database and process ------------------------------------------------------------------------------------
 
 _shared: dict[object, Feed] = {}
+_feeds: weakref.WeakSet[Feed] = weakref.WeakSet()
 _registry_lock = threading.Lock()
 
 
@@ -599,8 +606,13 @@ def _file_feed(folder: Path, path: str, opener: Opener, file_key: bytes | None, 
 
 
 def _forget_all() -> None:
-    # Threads do not survive a fork, nor may a child use its parent's SQLite connections.
+    # Threads do not survive a fork, locks may be held by one that did not, and a child must not use its parent's SQLite
+    # connections, nor write into the pipe that wakes the parent's thread.
+    global _registry_lock
+    _registry_lock = threading.Lock()
     _shared.clear()
+    for feed in list(_feeds):
+        feed.abandon()
 
 
 os.register_at_fork(after_in_child=_forget_all)

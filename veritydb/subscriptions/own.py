@@ -33,6 +33,10 @@ class OwnTables:
 
     def read(self, sql: str, bindings: tuple[Any, ...] = ()) -> list[Any]:
         """Return rows; none if the tables are not there yet."""
+        with self._session.gate:
+            return self._read(sql, bindings)
+
+    def _read(self, sql: str, bindings: tuple[Any, ...]) -> list[Any]:
         planner = self._session.planner
         planner.internal += 1
         try:
@@ -48,6 +52,10 @@ class OwnTables:
 
     def write(self, sql: str, bindings: tuple[Any, ...] = ()) -> int:
         """Run a statement in the open transaction, or in one of its own; return how many rows it changed."""
+        with self._session.gate:
+            return self._write(sql, bindings)
+
+    def _write(self, sql: str, bindings: tuple[Any, ...]) -> int:
         session = self._session
         bare = session.enter_write()
         mark = session.statement_mark()
@@ -104,7 +112,7 @@ class OwnTables:
     def transaction(self, what: str) -> Generator[None]:
         """Run in a transaction of its own, which holds the write lock from its beginning; raises as :meth:`outside`."""
         session = self._session
-        with self.outside(what):
+        with session.gate, self.outside(what):
             session.start("BEGIN IMMEDIATE")
             try:
                 yield

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from typing import Self
 
+    from veritydb.subscriptions.asynchronous import AsyncSubscription
     from veritydb.subscriptions.receiver import Receiver
     from veritydb.subscriptions.updates import Cursor, Update
 
@@ -91,6 +92,14 @@ class Subscription:
         from veritydb.subscriptions.asynchronous import AsyncSubscription
 
         return AsyncSubscription(self._receiver, self)
+
+    def detach(self) -> AsyncSubscription:
+        """Return this as a subscription for a task, whose closing it is from now on."""
+        from veritydb.subscriptions.asynchronous import AsyncSubscription
+
+        receiver = self._receiver
+        del self._receiver
+        return AsyncSubscription(receiver)
 
     def __del__(self) -> None:
         receiver = getattr(self, "_receiver", None)
