@@ -1,8 +1,15 @@
-"""The shell around a replica: what a node is in the real world.
+"""The shell around a replica: what a node, and a client of a group, are in the real world.
 
-===============  ====================================================================================================
-``aligned``      files that are read and written past the page cache
-``disk``         :class:`Disk`: a member's storage in one folder
-``disk_thread``  the same, driven by a thread of its own
-===============  ====================================================================================================
+================  ===================================================================================================
+``config``        ``node.toml``
+``founding``      what a cluster begins with: id, secret, certificates, empty disks
+``certificates``  a cluster's own authority, for mutual TLS
+``aligned``       files that are read and written past the page cache
+``disk``          :class:`Disk`: a member's storage in one folder
+``disk_thread``   the same, driven by a thread of its own
+``records``       the records of all streams that a node has, for those who follow
+``keeping``       the same, driven by a thread of its own
+``node``          :class:`Node`: the process that drives a replica
+``session``       :class:`Session`: a client's side, one request at a time
+================  ===================================================================================================
 """

@@ -1,0 +1,358 @@
+"""The process that drives a replica: real peers, a real disk, real time.
+
+One event loop takes in what arrives (messages, disk completions, ticks), calls :meth:`Replica.step`, and carries out
+its effects without waiting: messages go into bounded queues, one for each peer and client; writes to the disk's thread
+(:mod:`veritydb.cluster.disk_thread`), committed records to a thread of their own (:mod:`veritydb.cluster.keeping`). So
+nothing that is slow holds the replica up, and what overflows is dropped: to the replica that is a network that loses
+messages, which it is made for.
+
+Everybody speaks frames of :mod:`veritydb.vsr.wire` over TLS, with certificates of one authority on both sides. A
+member dials every other member and speaks on the connection it has dialled; clients dial whom they like and get their
+answers on the same connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import signal
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+
+import anyio
+import anyio.abc
+from anyio.streams.buffered import BufferedByteReceiveStream
+from anyio.streams.tls import TLSListener, TLSStream
+
+from veritydb.cluster.certificates import context
+from veritydb.cluster.config import Address, NodeConfig, read_secret
+from veritydb.cluster.disk import Disk
+from veritydb.cluster.disk_thread import DiskThread
+from veritydb.cluster.keeping import FETCH_MAX, Caught, Expected, Keeper
+from veritydb.cluster.records import Missing, RecordStore
+from veritydb.cluster.session import Group, GroupUnavailable, Session
+from veritydb.errors import DatabaseError
+from veritydb.vsr.effects import (
+    TICK_MS,
+    Answer,
+    Arrived,
+    Committed,
+    Effect,
+    Event,
+    Read,
+    ReadDone,
+    Remove,
+    Retained,
+    Send,
+    Tick,
+    Write,
+    WriteDone,
+)
+from veritydb.vsr.messages import FetchedRecords, FetchRecords, ReadRequest, Reconfigure, Request
+from veritydb.vsr.replica import Replica
+from veritydb.vsr.wire import FRAME_SIZE, Dropped, Wire, derive_keys, message_size
+
+log = logging.getLogger("veritydb.node")
+
+QUEUE_MAX = 16 << 20
+"""Bytes that wait to be sent to one peer or client; beyond, a peer's are dropped and a client is hung up on."""
+CLIENTS_MAX = 4096
+HANDSHAKE_SECONDS = 10
+RETRY_SECONDS = (0.05, 1.0)
+"""How soon a peer that cannot be reached is dialled again: at first, and at most."""
+CATCH_UP_SECONDS = 0.1
+"""How often it is looked whether records are missing."""
+
+
+class NodeHalted(DatabaseError):
+    """The node has stopped itself, and says why; what was acknowledged is on disk."""
+
+
+class Node:
+    """One member of a group, or a learner, as a process."""
+
+    def __init__(self, config: NodeConfig) -> None:
+        self._config = config
+        self._keys = derive_keys(read_secret(config.secret_file))
+        self._wire = Wire(cluster=config.cluster, keys=self._keys, member=config.member)
+        self._server_tls = context(config.authority, config.certificate, config.key, server=True)
+        self._client_tls = context(config.authority, config.certificate, config.key, server=False)
+        self._peers = {member: _Outbox() for member in config.members if member != config.member}
+        self._clients: dict[bytes, _Outbox] = {}
+        self._connections = 0
+        self.counts: Counter[str] = Counter()
+        """What happened, by name, for people and metrics."""
+        self.halted: str | None = None
+        self._committed = 0
+        """The op that was committed last, as the records' keeper has heard of it."""
+        self._stopping: asyncio.Event | None = None
+
+    async def run(self, *, started: Callable[[], None] | None = None) -> None:
+        """Run until SIGTERM or SIGINT, or until the replica halts, which raises NodeHalted.
+
+        Raises what opening raises: ConfigurationError, DiskFailed, SuperblockDamaged, CannotStart, OSError.
+        """
+        config = self._config
+        loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        disk = Disk(config.data / "replica")
+        try:
+            self.replica = Replica(
+                cluster=config.cluster,
+                member=config.member,
+                image=disk.image(),
+                seed=secrets.randbits(63),
+                options=config.options,
+            )
+
+            def done(event: WriteDone | ReadDone) -> None:
+                loop.call_soon_threadsafe(self._step, event)
+
+            self._disk = DiskThread(disk, done)
+            self._keeper = Keeper(
+                RecordStore(config.data / "streams"),
+                retained=lambda op: loop.call_soon_threadsafe(self._step, Retained(op)),
+                answer=lambda client, message: loop.call_soon_threadsafe(self._answer, client, message),
+                failed=lambda error: loop.call_soon_threadsafe(self._halt, f"records cannot be kept: {error}"),
+            )
+            try:
+                await self._serve(started)
+            finally:
+                self._keeper.close()
+                self._disk.close()
+        finally:
+            disk.close()
+        if self.halted is not None:
+            raise NodeHalted(f"node {config.member} has stopped: {self.halted}")
+
+    async def _serve(self, started: Callable[[], None] | None) -> None:
+        assert self._stopping is not None
+        listen = self._config.listen
+        listener = TLSListener(
+            await anyio.create_tcp_listener(local_host=listen.host, local_port=listen.port, reuse_port=False),
+            self._server_tls,
+            standard_compatible=False,
+            handshake_timeout=HANDSHAKE_SECONDS,
+        )
+        async with listener, anyio.create_task_group() as tasks:
+            tasks.start_soon(listener.serve, self._on_connection)
+            for member, outbox in self._peers.items():
+                tasks.start_soon(self._speak_to, self._config.members[member], outbox)
+            tasks.start_soon(self._tick)
+            tasks.start_soon(self._watch_signals)
+            tasks.start_soon(self._catch_up)
+            self._carry_out(self.replica.start(time.time_ns()))
+            log.info("node %s listens on %s, view %s", self._config.member, listen, self.replica.view)
+            if started is not None:
+                started()
+            await self._stopping.wait()
+            tasks.cancel_scope.cancel()
+
+    def stop(self) -> None:
+        """End :meth:`run`; from the event loop's thread."""
+        if self._stopping is not None:
+            self._stopping.set()
+
+    async def _watch_signals(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for number in signals:
+                log.info("stopping on %s", signal.Signals(number).name)
+                self.stop()
+                return
+
+    # ---- the replica
+
+    async def _tick(self) -> None:
+        due = time.monotonic()
+        while True:
+            due = max(due + TICK_MS / 1000, time.monotonic())
+            await anyio.sleep(max(0.0, due - time.monotonic()))
+            self._step(Tick())
+
+    def _step(self, event: Event | ReadDone | WriteDone) -> None:
+        if self.halted is None:
+            self._carry_out(self.replica.step(time.time_ns(), event))
+            if self.replica.commit_min != self._committed:
+                self._expect()
+
+    def _expect(self) -> None:
+        """A snapshot has taken the place of ops: look what records that led to it are not here."""
+        self._committed = self.replica.commit_min
+        state = self.replica.state
+        if state is not None:
+            self._keeper.put(Expected({name: stream.next_offset for name, stream in state.streams.items()}))
+
+    async def _catch_up(self) -> None:
+        """Fetch records that are missing from other nodes, a piece at a time."""
+        others = {member: address for member, address in self._config.members.items() if member != self._config.member}
+        session = Session(Group(self._config.cluster, others, self._keys, self._client_tls)) if others else None
+        while session is not None:
+            await anyio.sleep(CATCH_UP_SECONDS)
+            for missing in list(self._keeper.missing.values()):
+                try:
+                    fetched = await anyio.to_thread.run_sync(_fetch, session, missing, abandon_on_cancel=True)
+                except GroupUnavailable as error:
+                    log.warning(
+                        "records of stream %s are missing and nobody sends them: %s", missing.stream.hex(), error
+                    )
+                    continue
+                if fetched.records:
+                    self._keeper.put(Caught(missing.stream, fetched.records))
+                else:
+                    session.ask_another()
+
+    def _carry_out(self, effects: list[Effect]) -> None:
+        encode = self._wire.encode
+        last: object = None
+        data = b""
+        for effect in effects:
+            if isinstance(effect, Send):
+                outbox = self._peers.get(effect.dst)
+                if outbox is not None:
+                    if effect.message is not last:  # A broadcast is one message to many.
+                        data, last = encode(effect.message), effect.message
+                    if not outbox.put(data):
+                        self.counts["dropped to a peer"] += 1
+            elif isinstance(effect, (Write, Read, Remove)):
+                self._disk.put(effect)
+            elif isinstance(effect, Committed):
+                self.counts["committed ops"] += 1
+                self._committed = effect.header.op
+                self._keeper.put(effect)
+            elif isinstance(effect, Answer):
+                self._answer(effect.client, effect.message)
+            else:
+                self._halt(effect.reason)
+
+    def _halt(self, reason: str) -> None:
+        if self.halted is None:
+            log.error("halted: %s", reason)
+            self.halted = reason
+            self.stop()
+
+    def _answer(self, client: bytes, message: object) -> None:
+        outbox = self._clients.get(client)
+        if outbox is not None:
+            outbox.put(self._wire.encode(message))  # type: ignore[arg-type]
+
+    # ---- connections
+
+    async def _speak_to(self, address: Address, outbox: _Outbox) -> None:
+        """Keep a connection to a peer, and send it what comes."""
+        pause = RETRY_SECONDS[0]
+        while True:
+            try:
+                with anyio.fail_after(HANDSHAKE_SECONDS):
+                    stream = await anyio.connect_tcp(
+                        address.host,
+                        address.port,
+                        tls=True,
+                        ssl_context=self._client_tls,
+                        tls_standard_compatible=False,
+                    )
+                async with stream:
+                    pause = RETRY_SECONDS[0]
+                    outbox.clear()  # What is old by now would only be in the way.
+                    await outbox.drain_into(stream)
+            except (OSError, anyio.BrokenResourceError, anyio.EndOfStream, TimeoutError) as error:
+                log.debug("peer %s: %s", address, error)
+            outbox.clear()
+            await anyio.sleep(pause)
+            pause = min(2 * pause, RETRY_SECONDS[1])
+
+    async def _on_connection(self, stream: TLSStream) -> None:
+        """Hear one peer or client, until it hangs up or says what is no message."""
+        if self._connections >= CLIENTS_MAX:
+            self.counts["connections refused"] += 1
+            return
+        self._connections += 1
+        outbox = _Outbox()
+        mine: set[bytes] = set()
+        try:
+            async with anyio.create_task_group() as tasks, stream:
+                tasks.start_soon(self._send_all, outbox, stream)
+                try:
+                    await self._hear(BufferedByteReceiveStream(stream), outbox, mine)
+                finally:
+                    tasks.cancel_scope.cancel()
+        except* (
+            OSError,
+            anyio.BrokenResourceError,
+            anyio.ClosedResourceError,
+            anyio.EndOfStream,
+            anyio.IncompleteRead,
+        ):
+            pass
+        finally:
+            self._connections -= 1
+            for client in mine:
+                if self._clients.get(client) is outbox:
+                    del self._clients[client]
+
+    @staticmethod
+    async def _send_all(outbox: _Outbox, stream: TLSStream) -> None:
+        await outbox.drain_into(stream)
+
+    async def _hear(self, stream: BufferedByteReceiveStream, outbox: _Outbox, mine: set[bytes]) -> None:
+        while True:
+            frame = await stream.receive_exactly(FRAME_SIZE)
+            try:
+                size = message_size(frame)
+            except Dropped as dropped:
+                self._wire.dropped[dropped.reason] += 1
+                return  # Where the next frame begins, nobody can tell.
+            message = self._wire.decode(frame + await stream.receive_exactly(size))
+            if message is None:
+                continue
+            if isinstance(message, (Request, ReadRequest, Reconfigure, FetchRecords)):
+                if outbox.overflown:
+                    return
+                mine.add(message.client)
+                self._clients[message.client] = outbox
+                if isinstance(message, FetchRecords):
+                    self._keeper.put(message)
+                    continue
+            self._step(Arrived(message))  # type: ignore[arg-type]
+
+
+def _fetch(session: Session, missing: Missing) -> FetchedRecords:
+    return session.fetch(missing.stream, missing.first_offset, bytes_max=FETCH_MAX, timeout=5.0)
+
+
+class _Outbox:
+    """What waits to be sent on one connection."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[bytes] = deque()
+        self._size = 0
+        self._filled = asyncio.Event()
+        self.overflown = False
+
+    def put(self, data: bytes) -> bool:
+        """Add a frame; False if there is no room."""
+        if self._size + len(data) > QUEUE_MAX and self._waiting:
+            self.overflown = True
+            return False
+        self._waiting.append(data)
+        self._size += len(data)
+        self._filled.set()
+        return True
+
+    def clear(self) -> None:
+        """Forget what waits."""
+        self._waiting.clear()
+        self._size = 0
+        self._filled.clear()
+
+    async def drain_into(self, stream: anyio.abc.ByteSendStream) -> None:
+        """Send what comes, all that waits at once."""
+        while True:
+            await self._filled.wait()
+            data = b"".join(self._waiting)
+            self.clear()
+            await stream.send(data)

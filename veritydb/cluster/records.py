@@ -1,0 +1,192 @@
+"""The records of all streams that a node has: a log folder a stream, the same that an application has.
+
+The kernel's outputs end here (:class:`~veritydb.kernel.RecordAppended`), and followers read from here. The journal has
+made every record durable before; so these logs are written without waiting for the disk, and made durable together
+before a checkpoint gives the journal's part up (:meth:`RecordStore.flush`). After a crash the ops above the checkpoint
+come again, and what is there already is skipped.
+
+``veritydb verify --chain-only`` reads them, without a key.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from veritydb.chain import HEADER_SIZE, PART_HEAD_SIZE, Malformed, unpack_header
+from veritydb.errors import LogMissing
+from veritydb.kernel import RecordAppended
+from veritydb.log import Files, Log
+from veritydb.log.record import unpack_part_head
+from veritydb.log.segment import segment_name
+
+OPEN_MAX = 128
+"""Logs that are open at once."""
+
+
+class Missing(NamedTuple):
+    """Records that are committed and not here."""
+
+    stream: bytes
+    first_offset: int
+    next_offset: int
+
+
+class RecordStore:
+    """The streams of one node. For one thread."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._logs: OrderedDict[bytes, Log] = OrderedDict()
+        self._files = _Unsynced()
+        self._dirty: dict[bytes, int] = {}
+        """By stream, the first segment that has been written and not been made durable."""
+        self.missing: dict[bytes, Missing] = {}
+        """By stream, what has to be fetched from other nodes."""
+
+    def keep(self, effect: RecordAppended) -> None:
+        """Append a committed record, unless it is here. Raises LogUnavailable, LogDamaged."""
+        log = self._log(effect.stream, create=True)
+        offset = log.head.next_offset
+        if effect.first_offset < offset or (effect.transaction_count == 0 and effect.hash == log.head.hash):
+            return
+        if effect.first_offset > offset or effect.stream in self.missing:
+            # A snapshot was installed: what led to it was never seen here.
+            self.missing[effect.stream] = Missing(effect.stream, offset, effect.first_offset + effect.transaction_count)
+            return
+        self._append(log, effect.record)
+
+    def expect(self, stream: bytes, next_offset: int) -> None:
+        """Note that a stream has records up to this offset, wherever they are."""
+        here = self.head(stream)
+        if next_offset > (here or 0):
+            known = self.missing.get(stream)
+            self.missing[stream] = Missing(stream, here or 0, max(next_offset, known.next_offset if known else 0))
+
+    def fill(self, stream: bytes, records: tuple[bytes, ...]) -> None:
+        """Append records that another node has sent; only those that continue the log are taken."""
+        log = self._log(stream, create=True)
+        for record in records:
+            try:
+                header = unpack_header(record[:HEADER_SIZE])
+            except Malformed:
+                return
+            if header.prev_hash != log.head.hash or header.first_offset != log.head.next_offset:
+                continue
+            self._append(log, record)
+        wanted = self.missing.get(stream)
+        if wanted is not None:
+            if log.head.next_offset >= wanted.next_offset:
+                del self.missing[stream]
+            else:
+                self.missing[stream] = wanted._replace(first_offset=log.head.next_offset)
+
+    def head(self, stream: bytes) -> int | None:
+        """Return the offset at which a stream ends here; None if there is no such stream."""
+        try:
+            return self._log(stream, create=False).head.next_offset
+        except LogMissing:
+            return None
+
+    def read(self, stream: bytes, first_offset: int, bytes_max: int) -> tuple[bytes, ...]:
+        """Return records from the one that holds the offset on; the first even if it is larger."""
+        log = self._log(stream, create=False)
+        records: list[bytes] = []
+        size = 0
+        for stored in log.records(first_offset):
+            parts = b"".join(len(sealed).to_bytes(4, "little") + nonce + sealed for nonce, sealed in stored.parts())
+            record = stored.header_bytes + parts + stored.tail
+            size += len(record)
+            if records and size > bytes_max:
+                break
+            records.append(record)
+        return tuple(records)
+
+    def flush(self) -> None:
+        """Make all durable that was kept."""
+        dirty, self._dirty = self._dirty, {}
+        for stream, first in dirty.items():
+            log = self._log(stream, create=False)
+            for number in range(first, log.head.segment + 1):
+                fd = os.open(log.folder / segment_name(number), os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    os.fdatasync(fd)
+                finally:
+                    os.close(fd)
+
+    def close(self) -> None:
+        """Make all durable and close."""
+        self.flush()
+        for log in self._logs.values():
+            log.close()
+        self._logs.clear()
+
+    def _log(self, stream: bytes, *, create: bool) -> Log:
+        log = self._logs.get(stream)
+        if log is not None:
+            self._logs.move_to_end(stream)
+            return log
+        folder = self._folder / stream.hex()
+        if not folder.is_dir():
+            if not create:
+                raise LogMissing(f"this node has no stream {stream.hex()}")
+            Log.create(folder, stream).close()
+        log = Log.open(folder, files=self._files)
+        log.acquire(0)
+        if log.torn is not None:
+            log.cut(log.torn)  # It comes again: the journal has it.
+        self._logs[stream] = log
+        while len(self._logs) > OPEN_MAX:
+            oldest, closing = next(iter(self._logs.items()))
+            if oldest in self._dirty:
+                self.flush()
+            del self._logs[oldest]
+            closing.close()
+        return log
+
+    def _append(self, log: Log, record: bytes) -> None:
+        self._dirty.setdefault(log.stream, log.head.segment)
+        header_bytes = record[:HEADER_SIZE]
+        header = unpack_header(header_bytes)
+        end = HEADER_SIZE + header.parts_length
+        parts: Any = None
+        if header.part_count:
+            parts = _Parts(record[HEADER_SIZE:end], header.part_count)
+        log.append(header_bytes, record[end:], parts, header.transaction_count, header.timestamp)
+
+
+class _Parts:
+    """Spilled parts that came as bytes, as a log takes them."""
+
+    def __init__(self, data: bytes, count: int) -> None:
+        self._data = data
+        self.length = len(data)
+        self.count = count
+
+    def copy(self, write: Callable[[bytes], None]) -> None:
+        """Write them."""
+        write(self._data)
+
+    def stored(self, number: int) -> bytes:
+        """Return one of them."""
+        at = 0
+        for _ in range(number):
+            at += PART_HEAD_SIZE + unpack_part_head(self._data[at : at + PART_HEAD_SIZE])[0]
+        return self._data[at : at + PART_HEAD_SIZE + unpack_part_head(self._data[at : at + PART_HEAD_SIZE])[0]]
+
+
+class _Unsynced(Files):
+    """System calls that leave it to :meth:`RecordStore.flush` to wait for the disk."""
+
+    @staticmethod
+    def open(path: Any, flags: int, mode: int = 0o777) -> int:  # type: ignore[override]
+        """Open, and never wait in a write."""
+        return os.open(path, flags & ~os.O_DSYNC, mode)
+
+    @staticmethod
+    def fdatasync(fd: int) -> None:  # type: ignore[override]
+        """Do not wait."""

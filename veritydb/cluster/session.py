@@ -1,0 +1,223 @@
+"""A client's side of a group: one request at a time, over a connection to whoever is primary.
+
+For one thread. It blocks, because a commit hook does: the caller waits for a quorum anyway. The primary is found by
+asking and followed through fail-over; a request is repeated under its number until it is answered or the time is over,
+and the group carries it out once.
+
+What it cannot tell, it says: after :class:`~veritydb.OutcomeUnknown` the same id may be resolved through any session.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import ssl
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from veritydb import kernel
+from veritydb.cluster.config import Address
+from veritydb.errors import OperationalError
+from veritydb.vsr.messages import (
+    Evicted,
+    FetchedRecords,
+    FetchRecords,
+    Message,
+    ReadReply,
+    ReadRequest,
+    Reconfigure,
+    Reconfigured,
+    Redirect,
+    Reply,
+    Request,
+)
+from veritydb.vsr.wire import FRAME_SIZE, Dropped, Keys, Wire, message_size
+
+PATIENCE = (0.1, 0.4)
+"""Seconds that one node is given to answer before the next one is asked: at first, and at most."""
+_PAUSE = 0.02
+
+
+class GroupUnavailable(OperationalError):
+    """No node has answered in time; whether what was asked is done is not known."""
+
+
+class Group(NamedTuple):
+    """How a group is reached."""
+
+    cluster: bytes
+    members: Mapping[int, Address]
+    keys: Keys
+    tls: ssl.SSLContext
+
+
+class Session:
+    """A session with a group."""
+
+    def __init__(self, group: Group) -> None:
+        self._group = group
+        self._client = secrets.token_bytes(16)
+        self._session = 0
+        self._number = 0
+        self._view = 0
+        self._asked = 0
+        self._members = sorted(group.members)
+        self._primary = self._members[0]
+        self._socket: ssl.SSLSocket | None = None
+        self._connected_to: int | None = None
+        self._wire = Wire(cluster=group.cluster, keys=group.keys)
+        self._pid = os.getpid()
+
+    def command(self, command: kernel.Command, *, timeout: float) -> kernel.Reply:
+        """Have a command carried out, and return the group's answer. Raises GroupUnavailable."""
+        return self.send(kernel.encode_command(command), timeout=timeout)
+
+    def send(self, command: bytes, *, timeout: float) -> kernel.Reply:
+        """The same, of a command that is encoded."""
+        deadline = time.monotonic() + timeout
+        self._own_process()
+        while True:
+            if not self._session:
+                self._register(deadline)
+            self._number += 1
+            request = Request(self._client, self._session, self._number, command, self._view)
+            answer = self._ask(request, deadline)
+            if isinstance(answer, Reply):
+                return kernel.decode_reply(answer.result)
+            # The session is gone. What became of the request nobody remembers here: its id does.
+            self._session = 0
+            self._client = secrets.token_bytes(16)
+            raise GroupUnavailable("the session with the group has ended; what was asked last may have been done")
+
+    def read_head(self, stream: bytes, *, timeout: float) -> tuple[int, bytes] | None:
+        """Return where a stream ends, counting all that was committed before this call; None: there is none."""
+        self._own_process()
+        self._asked += 1
+        answer = self._ask(ReadRequest(self._client, self._asked, stream), time.monotonic() + timeout)
+        assert isinstance(answer, ReadReply)
+        return (answer.next_offset, answer.hash) if answer.known else None
+
+    def fetch(self, stream: bytes, first_offset: int, *, bytes_max: int, timeout: float) -> FetchedRecords:
+        """Return records of a stream as the node that is asked has them."""
+        self._own_process()
+        self._asked += 1
+        message = FetchRecords(self._client, self._asked, stream, first_offset, bytes_max)
+        answer = self._ask(message, time.monotonic() + timeout)
+        assert isinstance(answer, FetchedRecords)
+        return answer
+
+    def reconfigure(self, members: tuple[int, ...], *, timeout: float) -> Reconfigured:
+        """Ask for other members; repeat it until ``accepted`` says that they are in office."""
+        self._own_process()
+        self._asked += 1
+        answer = self._ask(Reconfigure(self._client, self._asked, members), time.monotonic() + timeout)
+        assert isinstance(answer, Reconfigured)
+        return answer
+
+    def ask_another(self) -> None:
+        """Put the next question to the next node."""
+        self._next()
+
+    def close(self) -> None:
+        """Hang up. The group forgets the session when it needs its place."""
+        connection, self._socket = self._socket, None
+        if connection is not None:
+            connection.close()
+
+    # ---- inside
+
+    def _own_process(self) -> None:
+        if os.getpid() != self._pid:
+            # A forked child has its parent's connection and session, and may use neither.
+            self._pid = os.getpid()
+            self._socket = None
+            self._session = 0
+            self._client = secrets.token_bytes(16)
+
+    def _register(self, deadline: float) -> None:
+        command = kernel.encode_command(kernel.Register())
+        answer = self._ask(Request(self._client, 0, 0, command, self._view), deadline)
+        reply = kernel.decode_reply(answer.result) if isinstance(answer, Reply) else None
+        if not isinstance(reply, kernel.Registered):
+            raise GroupUnavailable(f"the group did not begin a session: {reply}")
+        self._session, self._number = reply.session, 0
+
+    def _ask(self, message: Message, deadline: float) -> Message:
+        """Send until it is answered, to the primary as far as one knows, then to the others in turn."""
+        frame = self._wire.encode(message)
+        number = getattr(message, "number", 0)
+        last: Exception | None = None
+        patience = PATIENCE[0]
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                self._hang_up()
+                raise GroupUnavailable(f"no node of the group has answered in time ({last or 'silence'})")
+            try:
+                connection = self._connect(min(left, max(patience, 0.5)))
+                connection.settimeout(min(left, patience))
+                connection.sendall(frame)
+                answer = self._receive(connection, number)
+            except (OSError, Dropped) as error:
+                last = error
+                if isinstance(error, TimeoutError):
+                    patience = min(2 * patience, PATIENCE[1])  # Perhaps it is only slow: repeating helps nobody then.
+                self._hang_up()
+                self._next()
+                time.sleep(min(_PAUSE, max(0.0, deadline - time.monotonic())))
+                continue
+            if isinstance(answer, Redirect):
+                self._view = max(self._view, answer.view)
+                if answer.primary in self._group.members and answer.primary != self._connected_to:
+                    self._primary = answer.primary
+                else:
+                    time.sleep(_PAUSE)
+                self._hang_up()
+                continue
+            return answer
+
+    def _receive(self, connection: ssl.SSLSocket, number: int) -> Message:
+        while True:
+            frame = _exactly(connection, FRAME_SIZE)
+            answer = self._wire.decode(frame + _exactly(connection, message_size(frame)))
+            if answer is None or getattr(answer, "client", b"") != self._client:
+                continue
+            self._view = max(self._view, getattr(answer, "view", 0))
+            if isinstance(answer, Evicted) or getattr(answer, "number", -1) == number:
+                return answer
+
+    def _connect(self, timeout: float) -> ssl.SSLSocket:
+        if self._socket is not None and self._connected_to == self._primary:
+            return self._socket
+        self._hang_up()
+        address = self._group.members[self._primary]
+        plain = socket.create_connection((address.host, address.port), timeout=timeout)
+        try:
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._socket = self._group.tls.wrap_socket(plain)
+        except BaseException:
+            plain.close()
+            raise
+        self._connected_to = self._primary
+        return self._socket
+
+    def _hang_up(self) -> None:
+        self.close()
+        self._connected_to = None
+
+    def _next(self) -> None:
+        at = self._members.index(self._primary)
+        self._primary = self._members[(at + 1) % len(self._members)]
+
+
+def _exactly(connection: ssl.SSLSocket, size: int) -> bytes:
+    pieces: list[bytes] = []
+    while size:
+        piece = connection.recv(min(size, 1 << 18))
+        if not piece:
+            raise ConnectionError("the node has hung up")
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
