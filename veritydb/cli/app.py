@@ -20,11 +20,13 @@ import typer
 from veritydb.cli import (
     adopt_command,
     api_key_command,
+    cluster_command,
     consumers_command,
     export_command,
     info,
     keys_command,
     log_command,
+    node_command,
     replay_command,
     run_command,
     serve_command,
@@ -55,6 +57,8 @@ for _command in (
     _command.register(app)
 api_key_command.register(keys_command.app)
 app.add_typer(keys_command.app, name="keys")
+app.add_typer(node_command.app, name="node")
+app.add_typer(cluster_command.app, name="cluster")
 app.add_typer(consumers_command.app, name="consumers")
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from veritydb.chain import HEADER_SIZE, PART_HEAD_SIZE, Malformed, unpack_header
-from veritydb.errors import LogMissing
+from veritydb.errors import LogMismatch, LogMissing
 from veritydb.kernel import RecordAppended
 from veritydb.log import Files, Log
 from veritydb.log.record import unpack_part_head
@@ -77,7 +77,10 @@ class RecordStore:
                 return
             if header.prev_hash != log.head.hash or header.first_offset != log.head.next_offset:
                 continue
-            self._append(log, record)
+            try:
+                self._append(log, record)
+            except LogMismatch:
+                return  # It is not what its header says.
         wanted = self.missing.get(stream)
         if wanted is not None:
             if log.head.next_offset >= wanted.next_offset:

@@ -70,6 +70,11 @@ class Session:
         self._wire = Wire(cluster=group.cluster, keys=group.keys)
         self._pid = os.getpid()
 
+    @property
+    def primary(self) -> int:
+        """The member that is primary, as far as this session knows."""
+        return self._primary
+
     def command(self, command: kernel.Command, *, timeout: float) -> kernel.Reply:
         """Have a command carried out, and return the group's answer. Raises GroupUnavailable."""
         return self.send(kernel.encode_command(command), timeout=timeout)

@@ -1,0 +1,137 @@
+"""A cluster of real processes, and appends to its streams."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Generator
+from pathlib import Path
+
+from veritydb import kernel
+from veritydb.chain import Kind, chain_hash, pack_header
+from veritydb.cluster.config import Address, NodeConfig, read_config
+from veritydb.cluster.founding import found, group_of
+from veritydb.cluster.session import Group, Session
+from veritydb.log import Log
+
+SLOTS = 256
+PATIENCE = 60.0
+PLACEMENT = kernel.Placement(kernel.DataClass.NON_PHI, "")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Cluster:
+    """Members 1 to N, each a process."""
+
+    def __init__(self, folder: Path, members: int = 3) -> None:
+        self.folder = folder
+        addresses = {number: Address("127.0.0.1", free_port()) for number in range(1, members + 1)}
+        self.configs = dict(zip(addresses, found(folder, addresses, slots=SLOTS), strict=True))
+        self.nodes: dict[int, subprocess.Popen[bytes]] = {}
+
+    def start(self, member: int) -> None:
+        with open(self.folder / f"node-{member}.out", "ab") as out:
+            self.nodes[member] = subprocess.Popen(
+                [sys.executable, "-m", "veritydb", "node", "run", "--config", str(self.configs[member])],
+                stdout=out,
+                stderr=out,
+            )
+
+    def start_all(self) -> None:
+        for member in self.configs:
+            self.start(member)
+
+    def kill(self, member: int) -> None:
+        self.nodes[member].send_signal(signal.SIGKILL)
+        self.nodes.pop(member).wait()
+
+    def stop(self, member: int) -> int:
+        """End a node as a service manager does; return its exit code."""
+        self.nodes[member].terminate()
+        return self.nodes.pop(member).wait(timeout=PATIENCE)
+
+    def output(self, member: int) -> str:
+        return (self.folder / f"node-{member}.out").read_text()
+
+    def config(self, member: int = 1) -> NodeConfig:
+        return read_config(self.configs[member])
+
+    def group(self) -> Group:
+        return group_of(self.config(), self.folder / "client")
+
+    def log(self, member: int, stream: bytes) -> Log:
+        return Log.open(self.config(member).data / "streams" / stream.hex(), read_only=True)
+
+    def close(self) -> None:
+        for node in self.nodes.values():
+            node.kill()
+        for node in self.nodes.values():
+            node.wait()
+
+
+@contextlib.contextmanager
+def cluster(folder: Path, members: int = 3) -> Generator[Cluster]:
+    made = Cluster(folder, members)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+class Stream:
+    """A stream that one client appends to, with what was acknowledged."""
+
+    def __init__(self, group: Group, name: bytes | None = None) -> None:
+        self.session = Session(group)
+        self.name = name or secrets.token_bytes(16)
+        self.next_offset = 0
+        self.hash = bytes(32)
+        self.acknowledged: list[bytes] = []
+
+    def create(self) -> Stream:
+        created = self.session.command(kernel.CreateStream(self.name, PLACEMENT), timeout=PATIENCE)
+        assert isinstance(created, kernel.Created)
+        return self
+
+    def record(self, size: int = 100) -> bytes:
+        header = pack_header(
+            self.name,
+            self.next_offset,
+            1,
+            self.hash,
+            secrets.token_bytes(16),
+            0,
+            bytes(32),
+            bytes(12),
+            bytes(32),
+            0,
+            size,
+            0,
+            0,
+            1,
+            Kind.DATA,
+        )
+        return header + os.urandom(size)
+
+    def append(self, size: int = 100) -> None:
+        record = self.record(size)
+        reply = self.session.send(kernel.encode_append((), record), timeout=PATIENCE)
+        assert isinstance(reply, kernel.Appended), reply
+        self.hash = chain_hash(self.hash, record)
+        assert reply.hash == self.hash
+        self.next_offset = reply.next_offset
+        self.acknowledged.append(self.hash)
+
+    def close(self) -> None:
+        self.session.close()

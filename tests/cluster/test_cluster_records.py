@@ -1,0 +1,153 @@
+"""The records that a node keeps: appended once, made durable together, filled up from others."""
+
+from __future__ import annotations
+
+import secrets
+
+import pytest
+
+from veritydb.chain import Kind, chain_hash, pack_header
+from veritydb.cluster.records import Missing, RecordStore
+from veritydb.errors import LogMissing
+from veritydb.kernel import RecordAppended
+from veritydb.log import Log
+from veritydb.log.record import pack_part_head
+
+STREAM = bytes(range(16))
+
+
+def records(count, size=40, *, parts=b"", part_count=0):
+    """Effects of appending that many records."""
+    made = []
+    before = bytes(32)
+    for offset in range(count):
+        header = pack_header(
+            STREAM, offset, 1, before, secrets.token_bytes(16), 0, bytes(32), bytes(12), bytes(32), len(parts), size,
+            part_count, 0, 1, Kind.DATA,
+        )  # fmt: skip
+        record = header + parts + secrets.token_bytes(size)
+        before = chain_hash(before, record)
+        made.append(RecordAppended(STREAM, offset, 1, before, record))
+    return made
+
+
+@pytest.fixture
+def store(tmp_path):
+    made = RecordStore(tmp_path / "streams")
+    yield made
+    made.close()
+
+
+def keep(store, effects):
+    for effect in effects:
+        store.keep(effect)
+
+
+def test_what_is_kept_is_read(store):
+    effects = records(5)
+    keep(store, effects)
+    assert store.head(STREAM) == 5
+    assert store.read(STREAM, 0, 1 << 20) == tuple(effect.record for effect in effects)
+    assert store.read(STREAM, 3, 1 << 20) == tuple(effect.record for effect in effects[3:])
+    assert store.read(STREAM, 1, 1) == (effects[1].record,)
+
+
+def test_what_comes_again_is_kept_once(store):
+    effects = records(3)
+    keep(store, effects)
+    keep(store, effects)
+    assert store.read(STREAM, 0, 1 << 20) == tuple(effect.record for effect in effects)
+
+
+def test_a_node_goes_on_where_it_was(tmp_path):
+    effects = records(4)
+    first = RecordStore(tmp_path)
+    keep(first, effects[:3])
+    first.close()
+    second = RecordStore(tmp_path)
+    keep(second, effects)
+    assert second.head(STREAM) == 4
+    second.close()
+    log = Log.open(tmp_path / STREAM.hex(), read_only=True)
+    assert [record.hash for record in log.records()] == [effect.hash for effect in effects]
+    log.close()
+
+
+def test_a_gap_is_missing_until_it_is_filled(store):
+    effects = records(6)
+    keep(store, effects[:2])
+    keep(store, effects[4:])
+    assert store.missing == {STREAM: Missing(STREAM, 2, 6)}
+    store.fill(STREAM, (effects[3].record, b"garbage"))
+    assert store.head(STREAM) == 2
+    store.fill(STREAM, tuple(effect.record for effect in effects[1:4]))
+    assert store.missing == {STREAM: Missing(STREAM, 4, 6)}
+    store.fill(STREAM, tuple(effect.record for effect in effects[4:]))
+    assert store.missing == {}
+    assert store.read(STREAM, 0, 1 << 20) == tuple(effect.record for effect in effects)
+
+
+def test_what_the_kernel_says_is_expected(store):
+    effects = records(3)
+    store.expect(STREAM, 3)
+    assert store.missing == {STREAM: Missing(STREAM, 0, 3)}
+    store.fill(STREAM, tuple(effect.record for effect in effects))
+    store.expect(STREAM, 3)
+    assert store.missing == {}
+
+
+def test_a_forged_record_does_not_fill_a_gap(store):
+    store.expect(STREAM, 1)
+    (good,) = records(1)
+    store.fill(STREAM, (good.record[:-1],))
+    assert store.head(STREAM) in (None, 0)
+
+
+def test_a_stream_that_is_not_here_is_not_made_by_asking(store, tmp_path):
+    assert store.head(STREAM) is None
+    with pytest.raises(LogMissing):
+        store.read(STREAM, 0, 100)
+    assert not (tmp_path / "streams" / STREAM.hex()).exists()
+
+
+def test_a_torn_end_comes_again(tmp_path):
+    effects = records(3)
+    first = RecordStore(tmp_path)
+    keep(first, effects)
+    first.close()
+    (segment,) = (tmp_path / STREAM.hex()).glob("*.seg")
+    data = bytearray(segment.read_bytes())
+    at = bytes(data).rindex(effects[2].record[-20:])
+    data[at : at + 20] = bytes(20)
+    segment.write_bytes(data)
+    (tmp_path / STREAM.hex() / "marker").write_bytes(b"\1")
+    second = RecordStore(tmp_path)
+    keep(second, effects)
+    assert second.read(STREAM, 0, 1 << 20) == tuple(effect.record for effect in effects)
+    second.close()
+
+
+def test_more_streams_than_are_held_open(tmp_path, monkeypatch):
+    monkeypatch.setattr("veritydb.cluster.records.OPEN_MAX", 2)
+    store = RecordStore(tmp_path)
+    names = [bytes([number]) * 16 for number in range(5)]
+    for name in names:
+        header = pack_header(
+            name, 0, 1, bytes(32), bytes(16), 0, bytes(32), bytes(12), bytes(32), 0, 8, 0, 0, 1, Kind.DATA
+        )
+        store.keep(RecordAppended(name, 0, 1, bytes(32), header + bytes(8)))
+    assert [store.head(name) for name in names] == [1] * 5
+    store.close()
+
+
+def test_a_record_with_spilled_parts_is_kept_whole(store):
+    part = pack_part_head(5, bytes(12)) + b"12345"
+    from hashlib import sha256
+
+    header = pack_header(
+        STREAM, 0, 1, bytes(32), bytes(16), 0, bytes(32), bytes(12), sha256(part * 2).digest(), 2 * len(part), 8, 2, 0,
+        1, Kind.DATA,
+    )  # fmt: skip
+    record = header + part * 2 + bytes(8)
+    store.keep(RecordAppended(STREAM, 0, 1, chain_hash(bytes(32), record), record))
+    assert store.read(STREAM, 0, 1 << 20) == (record,)

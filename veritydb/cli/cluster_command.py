@@ -1,0 +1,89 @@
+"""``veritydb cluster``: make a cluster, and run all of it on one machine while developing."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from veritydb.cli.output import write_json
+from veritydb.errors import ConfigurationError, OperationalError
+
+app = typer.Typer(help="Groups of nodes.", no_args_is_help=True)
+
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the cluster's files are.", show_default=False)]
+
+
+@app.command()
+def init(
+    folder: Folder,
+    address: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--address", metavar="HOST:PORT", help="Of a member; once for each. [default: three on 127.0.0.1]"
+        ),
+    ] = None,
+    slots: Annotated[int, typer.Option(help="Ops that each member's journal holds.")] = 4096,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Make id, secret, certificates and empty disks for a new cluster.
+
+    [dim]veritydb cluster init cluster                                    three members on this machine[/dim]
+    [dim]veritydb cluster init cluster --address a:7400 --address b:7400 --address c:7400[/dim]
+
+    Each node-N folder is all that member needs: carry it to its machine, keep nothing of it here. authority.key signs
+    further members: keep it where no node is.
+    """
+    from veritydb.cluster.config import SLOTS_MAX, SLOTS_MIN, parse_address
+    from veritydb.cluster.founding import found
+    from veritydb.vsr.quorums import QUORUMS
+
+    told = address or [f"127.0.0.1:{port}" for port in (7400, 7401, 7402)]
+    if len(told) not in QUORUMS:
+        raise ConfigurationError(f"a cluster has {min(QUORUMS)} to {max(QUORUMS)} members, not {len(told)}")
+    members = {number: parse_address(one) for number, one in enumerate(told, 1)}
+    if len(set(members.values())) != len(members):
+        raise ConfigurationError("two members have one address")
+    if not SLOTS_MIN <= slots <= SLOTS_MAX:
+        raise ConfigurationError(f"--slots is a number from {SLOTS_MIN} to {SLOTS_MAX}, not {slots}")
+    paths = found(folder, members, slots=slots)
+    if json:
+        write_json({"nodes": [str(path) for path in paths], "client": str(folder / "client")})
+        return
+    for path in paths:
+        typer.echo(f"veritydb node run --config {path}")
+    typer.echo(f"or all of them here, for development: veritydb cluster run {folder}")
+
+
+@app.command()
+def run(folder: Folder) -> None:
+    """Run all members on this machine until Control-C: for development, not for data that must outlive it.
+
+    [dim]veritydb cluster run cluster[/dim]
+    """
+    configs = sorted(folder.glob("node-*/node.toml"))
+    if not configs:
+        raise ConfigurationError(f"{folder} holds no cluster; veritydb cluster init {folder} makes one")
+    nodes = [
+        subprocess.Popen([sys.executable, "-m", "veritydb", "node", "run", "--config", str(config)])
+        for config in configs
+    ]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        while all(node.poll() is None for node in nodes):
+            time.sleep(0.2)
+        raise OperationalError("a node has ended; the others are stopped")
+    except KeyboardInterrupt:
+        pass
+    finally:
+        for node in nodes:
+            with contextlib.suppress(ProcessLookupError):
+                node.terminate()
+        for node in nodes:
+            node.wait()
