@@ -74,7 +74,7 @@ def run(folder: Folder) -> None:
         subprocess.Popen([sys.executable, "-m", "veritydb", "node", "run", "--config", str(config)])
         for config in configs
     ]
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGTERM, _leave)
     try:
         while all(node.poll() is None for node in nodes):
             time.sleep(0.2)
@@ -87,3 +87,7 @@ def run(folder: Folder) -> None:
                 node.terminate()
         for node in nodes:
             node.wait()
+
+
+def _leave(number: int, frame: object) -> None:
+    sys.exit(0)
