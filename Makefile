@@ -40,7 +40,7 @@ bench: venv  ## the measured floors, interleaved, medians
 	$(BIN)/python -m benchmarks
 
 bench-subscriptions: venv  ## how soon a commit is told, and what telling costs those who commit
-	$(BIN)/python -m benchmarks subscriptions
+	$(BIN)/python -m benchmarks subscriptions subscriptions_http
 
 conformance: venv  ## CPython's own tests of sqlite3, on VerityDB
 	$(BIN)/python -m tests.conformance.cpython

@@ -8,7 +8,18 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import bulk, commits, django_orm, opens, reads, rebuilds, sqlalchemy_orm, subscriptions, vsr
+from benchmarks import (
+    bulk,
+    commits,
+    django_orm,
+    opens,
+    reads,
+    rebuilds,
+    sqlalchemy_orm,
+    subscriptions,
+    subscriptions_http,
+    vsr,
+)
 from benchmarks.measuring import count_cpu, fsync_probe, workplace
 
 ALL = {
@@ -20,6 +31,7 @@ ALL = {
     "sqlalchemy": sqlalchemy_orm,
     "django": django_orm,
     "subscriptions": subscriptions,
+    "subscriptions_http": subscriptions_http,
     "vsr": vsr,
 }
 
