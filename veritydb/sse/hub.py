@@ -40,6 +40,8 @@ from veritydb.subscriptions.updates import Cursor, Resync, Selection
 log = logging.getLogger("veritydb.sse")
 
 HEARTBEAT = b":\n\n"
+_ROUND_SHARE = 35e-6
+"""Seconds between two rounds of sending, for each stream: what sending takes, and half as much again."""
 _TICK = 0.5
 """Seconds between two looks at clocks: for heartbeats, stalls, and keys that expire."""
 _PIECE_BYTES = 128 << 10
@@ -88,6 +90,9 @@ class Hub:
         self._callers: Counter[tuple[str, str]] = Counter()
         self._ticker: asyncio.Task[None] | None = None
         self._woken = False
+        self._pulsed = -1.0
+        self._pieces: dict[tuple[View, int | None], tuple[list[Message], int, Cursor]] = {}
+        """What has been taken since the last pulse, by view and place: the messages, and the place behind them."""
         self.grown = asyncio.Event()
         """Set, and replaced by another one, when there is something to look at."""
         self.ending: str | None = None
@@ -179,6 +184,24 @@ class Hub:
             feed.remove_gate(self)
             await asyncio.to_thread(feed.close)
 
+    def take(self, stream: Stream, receiver: Receiver) -> list[Message]:
+        """Take what is there for a stream. Most are at the same place: what one takes, the others get in one piece."""
+        place = (stream.view, receiver.number)
+        known = self._pieces.get(place) if stream.aligned else None
+        if known is not None:
+            messages, behind, cursor = known
+            receiver.advance(behind, cursor)
+            return messages
+        taken, same = _piece(receiver)
+        number = receiver.number
+        # From now on the stream has seen all of each slot, or nothing of it.
+        aligned = receiver.drained
+        if number is not None and aligned and stream.aligned and same:
+            whole = [Message(taken[-1].cursor, b"".join([message.sse for message in taken]))] if taken else []
+            self._pieces[place] = whole, number, receiver.cursor
+        stream.aligned = number is not None and aligned
+        return taken
+
     # Waking
 
     def _wake(self) -> None:
@@ -186,10 +209,21 @@ class Hub:
         if not self._woken:
             self._woken = True
             with contextlib.suppress(RuntimeError):  # The loop is closed already.
-                self._loop.call_soon_threadsafe(self._pulse)
+                self._loop.call_soon_threadsafe(self._grown)
+
+    def _grown(self) -> None:
+        # A round of sending costs a system call a stream. Where commits come faster than rounds, a round waits a little
+        # and sends more; a commit that comes alone is sent at once, however many streams there are.
+        due = self._pulsed + _ROUND_SHARE * len(self._streams)
+        if self._loop.time() >= due:
+            self._pulse()
+        else:
+            self._loop.call_at(due, self._pulse)
 
     def _pulse(self) -> None:
         self._woken = False
+        self._pulsed = self._loop.time()
+        self._pieces.clear()
         grown, self.grown = self.grown, asyncio.Event()
         grown.set()
 
@@ -220,6 +254,8 @@ class Stream:
         self.touched = time.monotonic()
         """When something was last sent, or was begun to be sent."""
         self.sending = False
+        self.aligned = False
+        """Whether it has seen all of each slot of the ring, or nothing."""
         self._task: asyncio.Task[Any] | None = None
 
     @property
@@ -267,7 +303,7 @@ class Stream:
             try:
                 if receiver.behind:
                     await asyncio.to_thread(receiver.read)
-                taken = _piece(receiver)
+                taken = hub.take(self, receiver)
             except Error as error:
                 log.warning("a stream ends: %s", error)
                 yield Problem("unavailable")
@@ -286,15 +322,18 @@ class Stream:
                 await grown.wait()
 
 
-def _piece(receiver: Receiver) -> list[Message]:
-    """Take what is there, up to the size of a piece."""
+def _piece(receiver: Receiver) -> tuple[list[Message], bool]:
+    """Take what is there, up to the size of a piece; and say whether others at the same place would take the same."""
     taken: list[Message] = []
     size = 0
+    same = True
     while size < _PIECE_BYTES:
         one: Any = receiver.take()
         if one is None:
             break
+        if isinstance(one, Resync):
+            same = False
         message: Message = resync_message(one) if isinstance(one, Resync) else one
         taken.append(message)
         size += len(message.sse)
-    return taken
+    return taken, same

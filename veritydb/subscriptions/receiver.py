@@ -91,6 +91,16 @@ class Receiver:
         """The number of the ring's slot that is needed next; None while behind."""
         return self._number
 
+    @property
+    def drained(self) -> bool:
+        """Whether all that was taken in has been handed out."""
+        return not self._ready and self._pending is None
+
+    def advance(self, number: int, cursor: Cursor) -> None:
+        """Go on with the ring's slot ``number``, as a receiver did that was where this one is and took what there was."""
+        self._number = number
+        self._cursor = self._cursor_out = cursor
+
     def take(self) -> Update | None:
         """Return the next update if it is in memory, without reading anything; None if it is not."""
         if not self._ready and not self._fill():
