@@ -1,9 +1,9 @@
 """How soon a commit reaches a client over HTTP, alone and as one of a thousand, and what serving them costs.
 
-``veritydb serve`` runs as it does for users, bound to one core, and all else to the others, where there are two; the clients are one
-process with a socket each, which only note when an event's ``id`` has come. Latency is from ``commit()`` having
-returned in a third process to the event being in the client's hands. The peer of the single client's is the bare
-hand-over: a commit, then a line through a pipe to a process that does nothing else.
+``veritydb serve`` runs as it does for users, bound to one core, and all else to the others, where there are two; the
+clients are one process with a socket each, which only note when an event's ``id`` has come. Latency is from
+``commit()`` having returned in a third process to the event being in the client's hands. The peer of the single
+client's is the bare hand-over: a commit, then a line through a pipe to a process that does nothing else.
 
 With a thousand clients the server's own CPU time is told beside the latency: on a machine with busy neighbours the one
 says whether a core is enough, and the other how long this one had to wait for it.

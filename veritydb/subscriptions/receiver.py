@@ -97,7 +97,7 @@ class Receiver:
         return not self._ready and self._pending is None
 
     def advance(self, number: int, cursor: Cursor) -> None:
-        """Go on with the ring's slot ``number``, as a receiver did that was where this one is and took what there was."""
+        """Go on with the ring's slot ``number``: a receiver at the same place has taken what lies before it."""
         self._number = number
         self._cursor = self._cursor_out = cursor
 
