@@ -42,8 +42,9 @@ bench: venv  ## the measured floors, interleaved, medians
 bench-subscriptions: venv  ## how soon a commit is told, and what telling costs those who commit
 	$(BIN)/python -m benchmarks subscriptions subscriptions_http
 
-conformance: venv  ## CPython's own tests of sqlite3, on VerityDB
+conformance: venv  ## CPython's own tests of sqlite3, and the classic suite of PEP 249, on VerityDB
 	$(BIN)/python -m tests.conformance.cpython
+	$(BIN)/python -m tests.conformance.pep249
 
 conformance-django: venv  ## Django's own test suite, on VerityDB and on its SQLite backend (SLICE=1: a minute of it)
 	$(BIN)/python -m tests.django.conformance --jobs $(WORKERS) $(if $(SLICE),--slice)

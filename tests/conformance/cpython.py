@@ -3,7 +3,8 @@
 ``python -m tests.conformance.cpython`` prints how many of its tests pass and what differs; ``make conformance`` does
 that. :mod:`tests.conformance.test_cpython` compares the differences with the list in ``docs/reference/differences.md``.
 
-The tests start processes of their own; a ``sitecustomize`` module puts VerityDB into those too.
+The tests start processes of their own; a ``sitecustomize`` module puts VerityDB into those too. Each database file is
+rebuilt from its log and compared when its last connection closes.
 """
 
 from __future__ import annotations
@@ -62,17 +63,25 @@ def main() -> int:
     options = parser.parse_args()
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent / "substitute"), str(ROOT)])
     os.environ.setdefault("VERITYDB_ON_MISSING", "new")  # The suite unlinks its file and makes it anew.
+    from tests.conformance.replayed import Compared
+
+    compared = Compared()
+    compared.watch()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         count, failed = run(options.names)
         os.chdir(ROOT)
     if options.json:
-        print(json.dumps({"count": count, "failed": failed}))
+        found = {"count": count, "failed": failed, "compared": compared.count, "problems": compared.problems}
+        print(json.dumps(found))
         return 0
     for name, text in sorted(failed.items()):
         print(f"differs  {name}\n         {text}")
+    for problem in compared.problems:
+        print(f"replay is not life  {problem}")
     print(f"{SUITE} of Python {sys.version.split()[0]}: {count - len(failed)} of {count} pass, {len(failed)} differ")
-    return 0
+    print(f"rebuilt from the log and compared: {compared.count} times; {len(compared.problems)} differ")
+    return int(bool(compared.problems))
 
 
 if __name__ == "__main__":

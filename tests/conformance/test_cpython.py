@@ -35,6 +35,8 @@ def test_what_fails_is_what_the_reference_says() -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["failed"].keys() == explained().keys(), found["failed"]
+    assert found["compared"] > 10
+    assert found["problems"] == []
     version = platform.python_version()
     row = re.search(rf"^\| {re.escape(version)} \| (\d+) \| (\d+) \| (\d+) \|$", DIFFERENCES, re.MULTILINE)
     if row is not None:
