@@ -167,11 +167,13 @@ class Boundaries:
         """Run ``begin``, a BEGIN of any kind."""
         if self.fresh:
             self.first_use()
+        # Noted before: an interruption may come when it has been done, and the program has to find it open.
+        before, self.transactions.begun = self.transactions.begun, begin
         try:
             self.control.execute(begin)
         except Exception as error:
+            self.transactions.begun = before
             self.failed(error)
-        self.transactions.begun = begin
         if self.db.txn_state("main") == apsw.SQLITE_TXN_WRITE:
             # BEGIN IMMEDIATE or EXCLUSIVE. Joining now means that what it reads next is the log's end.
             try:

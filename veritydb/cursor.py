@@ -123,11 +123,12 @@ class Cursor:
                     session._plan(sql, bindings)
                     named_by_sequence(session.planner._cursor.bindings_names)
                 plan, rows, count = session.execute(cursor, sql, bindings)
-                if session.planner.reprepared and plan.returns_rows:
-                    plan = self._planned_anew(session, plan, sql, bindings)
         except Exception as error:
             raise self._execute_failure(error, sql, session) from error
         try:
+            # Here, because what is interrupted from now on may have committed, and has to say so.
+            if rows is not None and plan.returns_rows and session.planner.reprepared:
+                plan = self._planned_anew(session, plan, sql, bindings)
             self._plan = plan
             self._description = plan.description
             self._rowcount = count
