@@ -21,9 +21,10 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 import veritydb
+from benchmarks import postgresql
 from benchmarks.measuring import KEY, Measured
 from veritydb.subscriptions import open_feed
 
@@ -43,6 +44,14 @@ def measure(folder: Path, rounds: int) -> Iterator[Measured]:
             "commit -> iterator, other process, p99", lambda: _other_process(db, path), lambda: _pipe(db), 5.0
         )
         yield from _throughput(db, path, rounds)
+        if why := postgresql.missing():
+            print(f"PostgreSQL is not measured: {why}")
+        else:
+            with postgresql.server(folder) as server:
+                yield _against("p50 to another process, PostgreSQL LISTEN/NOTIFY", db, path, lambda: _notified(server))
+                yield _against(
+                    "p50 to another process, PostgreSQL logical decoding", db, path, lambda: _decoded(server)
+                )
 
 
 def _latency(name: str, ours: Callable[[], list[float]], peer: Callable[[], list[float]], ceiling: float) -> Measured:
@@ -188,18 +197,122 @@ def _pipe(db: Any) -> list[float]:
     return seen
 
 
-def _burst(db: Any) -> float:
-    started = time.perf_counter()
+def _against(name: str, db: Any, path: Path, peer: Callable[[], list[float]]) -> Measured:
+    """Both in turns: from the commit that has returned to the other process that has it in its hands."""
+    ours, theirs = [], []
+    for _ in range(TURNS):
+        ours += _other_process(db, path)
+        theirs += peer()
+    mine, their = _quantile(ours, 0.5), _quantile(theirs, 0.5)
+    return Measured(
+        name=name,
+        ours=f"p50 {mine:.2f}, p99 {_quantile(ours, 0.99):.2f} ms",
+        peer=f"p50 {their:.2f}, p99 {_quantile(theirs, 0.99):.2f} ms",
+        value=their / mine,
+        floor=0.0,  # Stated, not promised.
+    )
+
+
+_LISTENER = """
+import sys, time, psycopg
+db = psycopg.connect(sys.argv[1], autocommit=True)
+db.execute("LISTEN t")
+print("ready", flush=True)
+seen = []
+for _ in db.notifies(stop_after=int(sys.argv[2])):
+    seen.append(time.monotonic())
+print(repr(seen[: int(sys.argv[2])]), flush=True)
+"""
+
+
+def _notified(server: str) -> list[float]:
+    """A trigger notifies of each row, so that what is told is what was committed."""
+    import psycopg
+
+    with psycopg.connect(server) as db:
+        db.execute("DROP TABLE IF EXISTS t")
+        db.execute("CREATE TABLE t (id serial PRIMARY KEY, body text)")
+        db.execute(
+            "CREATE OR REPLACE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN PERFORM pg_notify('t', NEW.id::text); RETURN NEW; END $$"
+        )
+        db.execute("CREATE TRIGGER tell AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION tell()")
+        db.commit()
+        with subprocess.Popen(
+            [sys.executable, "-c", _LISTENER, server, str(COUNT)], stdout=subprocess.PIPE, text=True
+        ) as listener:
+            assert listener.stdout is not None
+            assert listener.stdout.readline() == "ready\n"
+            done = _paced(db, COUNT)
+            seen = json.loads(listener.stdout.readline())
+    return [max(0.0, told - committed) * 1000 for told, committed in zip(seen, done, strict=True)]
+
+
+_DECODER = """
+import subprocess, sys, time
+process = subprocess.Popen(sys.argv[2:], stdout=subprocess.PIPE)
+print("ready", flush=True)
+seen = []
+while len(seen) < int(sys.argv[1]):
+    if process.stdout.readline().startswith(b"table "):
+        seen.append(time.monotonic())
+process.kill()
+print(repr(seen), flush=True)
+"""
+
+
+def _decoded(server: str) -> list[float]:
+    """PostgreSQL's own client of its log, with the plug-in that it comes with."""
+    import psycopg
+
+    with psycopg.connect(server) as db:
+        db.execute("DROP TABLE IF EXISTS t")
+        db.execute("CREATE TABLE t (id serial PRIMARY KEY, body text)")
+        db.commit()
+        with psycopg.connect(server, autocommit=True) as admin:
+            admin.execute("SELECT pg_create_logical_replication_slot('bench', 'test_decoding')")
+            command = ["pg_recvlogical", "-d", server, "-S", "bench", "--start", "-f", "-", "-F", "0"]
+            with subprocess.Popen(
+                [sys.executable, "-c", _DECODER, str(COUNT), *command],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            ) as decoder:
+                assert decoder.stdout is not None
+                assert decoder.stdout.readline() == "ready\n"
+                time.sleep(0.5)
+                done = _paced(db, COUNT)
+                seen = json.loads(decoder.stdout.readline())
+            for _ in range(100):
+                try:
+                    admin.execute("SELECT pg_drop_replication_slot('bench')")
+                    break
+                except psycopg.errors.ObjectInUse:
+                    time.sleep(0.05)
+    return [max(0.0, told - committed) * 1000 for told, committed in zip(seen, done, strict=True)]
+
+
+class Burst(NamedTuple):
+    """What commits as fast as they go came to."""
+
+    rate: float
+    """Commits a second."""
+    cpu: float
+    """Microseconds of CPU time of this process, for each."""
+
+
+def _burst(db: Any) -> Burst:
+    started, used = time.perf_counter(), time.process_time()
     for _ in range(BURST):
         _commit(db)
-    return BURST / (time.perf_counter() - started)
+    return Burst(BURST / (time.perf_counter() - started), (time.process_time() - used) / BURST * 1e6)
 
 
 def _throughput(db: Any, path: Path, rounds: int) -> Iterator[Measured]:
     """Commits a second with 1,000 subscribers against none; medians of the ratios of neighbouring turns."""
     _burst(db)
 
-    def here() -> float:
+    def here() -> Burst:
         feed = open_feed(path, key=KEY)
         subscriptions = [feed.subscribe() for _ in range(1_000)]
         try:
@@ -209,11 +322,11 @@ def _throughput(db: Any, path: Path, rounds: int) -> Iterator[Measured]:
                 subscription.close()
             feed.close()
 
-    def there() -> float:
+    def there() -> Burst:
         with _follower(path, -1, 1_000):
             return _burst(db)
 
-    def one() -> float:
+    def one() -> Burst:
         with _follower(path, -1, 1):
             return _burst(db)
 
@@ -222,7 +335,7 @@ def _throughput(db: Any, path: Path, rounds: int) -> Iterator[Measured]:
         ("commits/s, 1,000 in another process, one stalled", there),
         ("commits/s, 1,000 in the same process, all stalled", here),
     ):
-        pairs: list[tuple[float, float]] = []
+        pairs: list[tuple[Burst, Burst]] = []
         for number in range(rounds):
             if number % 2:
                 mine = with_them()
@@ -230,11 +343,15 @@ def _throughput(db: Any, path: Path, rounds: int) -> Iterator[Measured]:
             else:
                 without = _burst(db)
                 pairs.append((with_them(), without))
-        ratio = statistics.median(mine / without for mine, without in pairs)
         yield Measured(
             name=name,
-            ours=f"{statistics.median(mine for mine, _ in pairs):,.0f}/s",
-            peer=f"{statistics.median(without for _, without in pairs):,.0f}/s without",
-            value=ratio,
+            ours=_rate([mine for mine, _ in pairs]),
+            peer=f"{_rate([without for _, without in pairs])} without",
+            value=statistics.median(mine.rate / without.rate for mine, without in pairs),
             floor=0.95,
         )
+
+
+def _rate(bursts: list[Burst]) -> str:
+    rate, cpu = (statistics.median(values) for values in zip(*bursts, strict=True))
+    return f"{rate:,.0f}/s, {cpu:,.0f} us CPU"
