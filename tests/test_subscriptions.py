@@ -477,3 +477,16 @@ def test_any_text_is_a_cursor_or_is_refused(text: str) -> None:
     except veritydb.CursorMalformed:
         return
     assert Cursor.parse(str(cursor)) == cursor
+
+
+def test_waiting_again_and_again_leaves_nothing_behind(life: Life) -> None:
+    db = life.connect()
+    db.execute("CREATE TABLE t (a)")
+    with db.subscribe() as updates:
+        watches = updates._receiver.feed._waiter._inotify._watches
+        for number in range(6):
+            assert updates.get(0.15) is None, "so long that the feed goes to sleep"
+            with db:
+                db.execute("INSERT INTO t VALUES (?)", (number,))
+            assert told(updates.get(WAIT)) == ("t", "insert", number + 1)
+        assert len(watches) <= 3, "the folder, the segment, and one that is on its way out"

@@ -18,7 +18,7 @@ from tests.crash.small import make_small
 from tests.support.child import POINTS
 from tests.support.life import RAW
 from tests.support.processes import Child
-from veritydb.subscriptions import TableUpdate, open_feed
+from veritydb.subscriptions import Cursor, TableUpdate, open_feed
 
 if TYPE_CHECKING:
     pass
@@ -48,10 +48,10 @@ class Follower:
             self.told.append(line)
             self.cursor = line.split(" ")[1]
 
-    def until(self, offset: int) -> None:
-        """Listen until it has been told of a transaction."""
+    def until(self, last: Cursor) -> None:
+        """Listen until it has been told of a change."""
         assert self._child is not None
-        while int(self.cursor.partition(".")[0]) < offset:
+        while Cursor.parse(self.cursor).position != last.position:
             line = self._child.line()
             assert line, self._child.errors()
             self.hear(line)
@@ -96,8 +96,8 @@ def path(folder: Path) -> Path:
     return made
 
 
-def last_row_offset(path: Path) -> int:
-    return int(in_the_log(path)[-1].split(" ")[1].partition(".")[0])
+def last_change(path: Path) -> Cursor:
+    return Cursor.parse(in_the_log(path)[-1].split(" ")[1])
 
 
 @pytest.mark.parametrize("point", POINTS)
@@ -119,7 +119,7 @@ def test_a_writer_that_dies_anywhere_makes_no_follower_see_more_or_less_than_the
     with db:
         ledger.single(db, first)
     db.close()
-    follower.until(last_row_offset(path))
+    follower.until(last_change(path))
     follower.die()
     assert follower.told == in_the_log(path)
 
@@ -130,7 +130,7 @@ def test_what_a_dead_writer_left_whole_is_told_although_nobody_writes_any_more(p
     with Child(SCRIPTS / "commits.py", path, 1, 3, crash_at="written:1") as writer:
         ended = writer.end()
     assert ended.killed
-    follower.until(1)
+    follower.until(Cursor(1, 3))
     follower.die()
     assert follower.told == in_the_log(path)
 
@@ -149,6 +149,6 @@ def test_a_follower_that_dies_goes_on_behind_its_cursor(path: Path, notify: str,
         assert ended.status == 0, ended.errors
         first += 9
     follower.start()
-    follower.until(last_row_offset(path))
+    follower.until(last_change(path))
     follower.die()
     assert follower.told == in_the_log(path)

@@ -237,9 +237,6 @@ class Feed:
             except Exception as error:
                 self._fail(error)
                 return False
-            watched = self.source.watched()
-            if watched is not None:
-                self._waiter.follow(watched)
             return bool(records)
 
     def wait(self, number: int, timeout: float | None, given_up: Callable[[], bool] = lambda: False) -> None:
@@ -392,6 +389,14 @@ class Feed:
             self._asleep = False
             self._waiter.wake()
 
+    def _watch(self) -> bool:
+        """See that the thread is told of what is written; return whether it may have missed something."""
+        with self._pump_lock:
+            if self.closed or self.failed is not None:
+                return False
+            watched = self.source.watched()
+        return watched is not None and self._waiter.follow(watched)
+
     def _pause(self) -> float | None:
         """Return after how many seconds to look whether anybody still waits; None if somebody does."""
         with self.condition:
@@ -510,7 +515,7 @@ def _run(feed: weakref.ref[Feed], waiter: Waiter) -> None:
             del this
             waiter.sleep()
             continue
-        while this.pump():
+        while this.pump() or this._watch():  # pyright: ignore[reportPrivateUsage]
             pass
         pause = this.source.soon if this.failed is None else None
         if pause is None:

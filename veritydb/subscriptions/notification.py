@@ -57,20 +57,22 @@ class Waiter:
         except (BlockingIOError, OSError):
             pass  # It is full, so the wait ends anyway; or closed, so nobody waits.
 
-    def follow(self, path: str) -> None:
-        """Watch this file from now on: the segment in which the next record will stand."""
+    def follow(self, path: str) -> bool:
+        """Watch this file from now on: the segment in which the next record will stand.
+
+        Returns whether it was not watched before: then something may have been written that nobody was told of.
+        """
         if self._inotify is None or path == self._watched:
-            return
+            return False
         from asyncinotify import Mask
 
-        if self._watch is not None:
-            self._forget(self._watch)
-            self._watch = None
+        self._unwatch()
         try:
             self._watch = self._inotify.add_watch(path, Mask.MODIFY)
-            self._watched = path
         except OSError:
-            self._watched = ""  # It is gone: the feed will find that, too, and looks again after CHECK.
+            return False  # It is gone: the feed will find that, too, and looks again after CHECK.
+        self._watched = path
+        return True
 
     def wait(self, timeout: float | None = None) -> None:
         """Return when something may have been written, at the latest after ``timeout`` seconds."""
@@ -85,15 +87,13 @@ class Waiter:
             # file. To look before that would be in vain, and in the way of the thread that commits.
             self._linger -= 1
             self._own.poll(_LINGER_MS)
-        for fd, _ in ready:
-            _drain(fd)
-        if not own:
-            _drain(self._read)
+        self._drain()
 
     def sleep(self) -> None:
-        """Return when :meth:`wake` is called; whatever is written meanwhile."""
+        """Return when :meth:`wake` is called; whatever is written meanwhile, which then costs who writes nothing."""
+        self._unwatch()
         self._own.poll()
-        _drain(self._read)
+        self._drain()
 
     def close(self) -> None:
         """Give the descriptors back. Nobody may be waiting."""
@@ -105,11 +105,22 @@ class Waiter:
         os.close(self._read)
         os.close(self._write)
 
+    def _drain(self) -> None:
+        """Forget what woke us, all of it."""
+        try:
+            while len(os.read(self._read, _DRAIN)) == _DRAIN:
+                pass
+        except BlockingIOError:
+            pass
+        if self._inotify is not None:
+            while self._inotify.sync_get() is not None:
+                pass
+
     def _begin(self, folder: str) -> None:
         try:
             from asyncinotify import InitFlags, Inotify, Mask
 
-            self._inotify = Inotify(flags=InitFlags.CLOEXEC | InitFlags.NONBLOCK)
+            self._inotify = Inotify(flags=InitFlags.CLOEXEC | InitFlags.NONBLOCK, sync_timeout=0)
         except (ImportError, OSError):
             return  # Not installed, or no instance left (fs.inotify.max_user_instances).
         try:
@@ -122,21 +133,13 @@ class Waiter:
         self._poll.register(self._inotify.fd, select.POLLIN)
         self.how = INOTIFY
 
-    def _forget(self, watch: Any) -> None:
-        assert self._inotify is not None
-        try:
-            self._inotify.rm_watch(watch)
-        except (OSError, KeyError):
-            pass  # The file is gone, and its watch with it.
-
-
-def _drain(fd: int) -> None:
-    """Read all that is there."""
-    try:
-        while len(os.read(fd, _DRAIN)) == _DRAIN:
-            pass
-    except BlockingIOError:
-        pass
+    def _unwatch(self) -> None:
+        watch, self._watch, self._watched = self._watch, None, ""
+        if watch is not None:
+            try:
+                self._inotify.rm_watch(watch)
+            except (OSError, KeyError):
+                pass  # The file is gone, and its watch with it.
 
 
 __all__ = ["CHECK", "INOTIFY", "NOTHING", "POLL", "POLLING", "Waiter"]
