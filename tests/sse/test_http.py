@@ -163,6 +163,21 @@ def test_a_role_without_history_is_told_what_is_and_not_what_was(clinic: Clinic,
         assert kind(asgi.ask("GET", "/events?since=0", key=WARD_KEY)) == "forbidden"
 
 
+def test_a_forged_cursor_shows_no_history_to_a_role_without(clinic: Clinic) -> None:
+    """It resumes what it has missed while the server remembers that, and is told when it does not."""
+    config = CONFIG.replace("[roles.ward]", "[roles.ward]\nhistory = false")
+    clinic.db.execute("INSERT INTO patients (name, ward) VALUES ('earlier', 'A')")
+    with Server(clinic.path, config, key=KEY) as server, server.events(key=WARD_KEY) as other:
+        forged = str(other.take(1, "ready")[0].id).replace(str(clinic.db.last_offset), "0", 1)
+        with server.events("images=1", key=WARD_KEY, last_event_id=forged) as stream:
+            stream.take(1, "resync")
+            clinic.db.execute("INSERT INTO patients (name, ward) VALUES ('one', 'A'), ('two', 'A')")
+            one, two = stream.take(2)
+        assert one.data["after"]["name"] == "one"
+        with server.events("images=1", key=WARD_KEY, last_event_id=one.id) as stream:
+            assert stream.take(1)[0].data == two.data
+
+
 # Tables, status, page
 
 

@@ -24,6 +24,7 @@ from veritydb.sse.hub import Stream
 from veritydb.sse.messages import Asked, time_text
 from veritydb.sse.problems import MEDIA_TYPE, Problem
 from veritydb.sse.queries import CONSISTENCIES
+from veritydb.sse.rights import Rights
 from veritydb.sse.service import Service
 from veritydb.sse.values import sql_value
 from veritydb.subscriptions.updates import ACTIONS, Cursor
@@ -180,25 +181,31 @@ def _check_origin(service: Service, socket: WebSocket) -> None:
 def stream_request(service: Service, request: HTTPConnection) -> tuple[Caller, Asked, object]:
     """Return who asks for a stream, what of, and from where on. Raises Problem."""
     caller = service.gate.caller(request)
-    parameters = request.query_params
-    _only(parameters, ("tables", "actions", "images", "since", "last"))
+    asked, since = asked_for(service, caller.rights, request.query_params, request.headers.get("last-event-id"))
+    return caller, asked, since
+
+
+def asked_for(
+    service: Service, rights: Rights, parameters: QueryParams, resumed: str | None
+) -> tuple[Asked, str | None]:
+    """Return what is asked for by the parameters of an address and by Last-Event-ID. Raises Problem."""
+    _only(parameters, ("tables", "actions", "images", "since"))
     tables = _names(parameters, "tables", service.settings.streams.tables_max)
     actions = _names(parameters, "actions", len(ACTIONS))
     if actions is not None and not actions <= set(ACTIONS):
         raise Problem("bad-request", f"actions are {', '.join(ACTIONS)}")
-    resumed = request.headers.get("last-event-id")
-    since: object = resumed or parameters.get("since")
+    since = resumed or parameters.get("since")
     if since is not None:
-        if len(str(since)) > 100:
+        if len(since) > 100:
             raise Problem("bad-cursor")
-        cursor = _cursor(str(since))
-        if not caller.rights.history and not resumed and not cursor.stream:
+        cursor = _cursor(since)
+        if not rights.history and not resumed and not cursor.stream:
             # A cursor that a stream gave out resumes; a bare offset asks for what was.
             raise Problem("forbidden", "this role may not ask what was")
         if cursor.stream and not resumed and cursor.stream != service.queries.stream:
             # A browser that resumes is told by a resync event instead, for it would not come back after an error.
             raise Problem("other-database")
-    return caller, Asked(tables, actions, _flag(parameters, "images")), since
+    return Asked(tables, actions, _flag(parameters, "images")), since
 
 
 def _cursor(text: str) -> Cursor:

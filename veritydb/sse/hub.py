@@ -119,6 +119,9 @@ class Hub:
         self._callers[who] += 1
         try:
             feed = await self._entered()
+            if since is not None and not caller.rights.history and not _recent(feed, since):
+                # Whoever may not ask what was resumes from memory, and is told where memory does not reach.
+                since, stream.cut = None, True
             stream.receiver = await asyncio.to_thread(self._receiver, feed, view, since)
             stream.touch()
             yield stream
@@ -254,6 +257,8 @@ class Stream:
         self.touched = time.monotonic()
         """When something was last sent, or was begun to be sent."""
         self.sending = False
+        self.cut = False
+        """Whether something before its beginning is missing."""
         self.aligned = False
         """Whether it has seen all of each slot of the ring, or nothing."""
         self._task: asyncio.Task[Any] | None = None
@@ -291,6 +296,9 @@ class Stream:
         assert receiver is not None, "the hub made one"
         self._task = asyncio.current_task()
         yield [ready_message(receiver.cursor)]
+        if self.cut:
+            why = "the stream goes on with what is committed from now on: this role may not ask what was"
+            yield [resync_message(Resync(cursor=receiver.cursor, why=why))]
         heartbeat = hub.settings.heartbeat_seconds
         while True:
             grown = hub.grown
@@ -320,6 +328,14 @@ class Stream:
                 yield []
             else:
                 await grown.wait()
+
+
+def _recent(feed: Feed, since: object) -> bool:
+    """Whether a feed has what follows a cursor in memory."""
+    cursor = Cursor.parse(since)
+    with feed.condition:
+        same = not cursor.stream or cursor.stream == feed.stream
+        return same and feed.find(cursor.position, feed.epoch) is not None
 
 
 def _piece(receiver: Receiver) -> tuple[list[Message], bool]:

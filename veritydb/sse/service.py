@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from veritydb.errors import ConfigurationError
 from veritydb.keys import Key
-from veritydb.replay.registering import Register, Registrar, load
+from veritydb.replay.registering import Register, load
 from veritydb.sse.callers import Gate
 from veritydb.sse.hub import Hub
 from veritydb.sse.problems import Problem
@@ -86,9 +86,4 @@ class Service:
         self.queries.close()
 
     def _open_feed(self) -> Feed:
-        register = self._register
-        return open_feed(
-            self.path,
-            key=self._key,
-            register=None if register is None else lambda db: register(Registrar(db)),
-        )
+        return open_feed(self.path, key=self._key, register=self._register)
