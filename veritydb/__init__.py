@@ -15,6 +15,7 @@ The map, from the outside in::
     hooks                             what SQLite changed, as events
     records, log                      the durable, hash-chained log
     replay                            events into a database again
+    subscriptions                     what was committed, pushed to whoever asked
 
 All names of :mod:`sqlite3` are here, up to Python 3.13's, whatever Python runs.
 """
