@@ -64,6 +64,13 @@ class _Slot(NamedTuple):
         """Whether the header's sector is whole and does not speak of the candidate: its write was not finished."""
         return self.header_blank or (self.header is not None and self.header.op < self.candidate)
 
+    @property
+    def never_written(self) -> bool:
+        """Whether both places are whole, and neither has heard of the candidate."""
+        return self.header_fresh and (
+            self.entry_blank or (self.entry is not None and self.entry.header.op < self.candidate)
+        )
+
 
 def recover(image: Image, block: Superblock, options: Options) -> Journal:
     """Classify every slot, find the head, and follow the chain down from it."""
@@ -91,6 +98,11 @@ def recover(image: Image, block: Superblock, options: Options) -> Journal:
         else:
             faulty.add(slot.number)
 
+    # Where a slot certainly never got its op, nothing from that op on was acknowledged: whatever is bad above it is bad
+    # because it was being written, and leaves no doubt.
+    first_empty = min((slot.candidate for slot in slots if slot.never_written), default=cap + 1)
+    torn = [slot for slot in torn if slot.candidate < first_empty]
+    faulty = {number for number in faulty if slots[number].candidate < first_empty}
     limit = cap + 1
     if torn:
         first = min(slot.candidate for slot in torn)
