@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 WORKERS ?= 2
 
-.PHONY: help venv demo test check bench bench-subscriptions conformance conformance-sqlalchemy campaign lock clean conformance-django
+.PHONY: vopr help venv demo test check bench bench-subscriptions conformance conformance-sqlalchemy campaign lock clean conformance-django
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## */\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -54,6 +54,10 @@ conformance-sqlalchemy: venv  ## SQLAlchemy's own tests, on VerityDB and on its 
 
 campaign: venv  ## the long runs: kills, signals, faults, fuzzing, the random machine
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -q --campaign
+
+RUNS ?= 1000
+vopr: venv  ## the simulation, RUNS seeds from SEED (default: drawn by chance)
+	$(BIN)/veritydb simulate --runs $(RUNS) --jobs $(WORKERS) $(if $(SEED),--seed $(SEED))
 
 lock:  ## pin anew what pyproject asks for
 	$(PYTHON) -m venv --clear build/lock

@@ -257,7 +257,7 @@ def test_the_page_of_the_command_line_lists_the_commands() -> None:
     text = (REFERENCE / "cli.md").read_text(encoding="utf-8")
     listed = re.findall(r"^veritydb (\w+) ", text, re.MULTILINE)
     assert listed == [
-        *("info", "log", "tail", "verify", "replay", "adopt", "export", "run", "serve"),
+        *("info", "log", "tail", "verify", "replay", "adopt", "export", "run", "serve", "simulate"),
         *("keys", "node", "cluster", "consumers"),
     ]
     assert set(listed) == set(_commands())

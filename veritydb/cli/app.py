@@ -30,6 +30,7 @@ from veritydb.cli import (
     replay_command,
     run_command,
     serve_command,
+    simulate_command,
     tail_command,
     verify_command,
 )
@@ -53,6 +54,7 @@ app = typer.Typer(
 for _command in (
     *(info, log_command, tail_command, verify_command, replay_command, adopt_command, export_command, run_command),
     serve_command,
+    simulate_command,
 ):
     _command.register(app)
 api_key_command.register(keys_command.app)

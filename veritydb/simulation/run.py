@@ -1,0 +1,298 @@
+"""One run: things go wrong, then a healthy core must converge, then the answers are judged.
+
+The end is not a time of general healing. A quorum of members is made healthy and the rest stays dead or cut off: a
+cluster that needs all of its members to recover is stuck in production, and random faults that all pass hide it
+(TigerBeetle's "liveness mode"). The core is chosen so that what the protocol promises is possible: of everything that
+may be committed, it has a copy.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from veritydb.simulation.checkers import Checkers
+from veritydb.simulation.clients import Clients
+from veritydb.simulation.code import Code, installed
+from veritydb.simulation.linearizability import Undecided, check_each
+from veritydb.simulation.network import CLIENTS
+from veritydb.simulation.scenario import SECOND
+from veritydb.simulation.streams import Stream
+from veritydb.simulation.world import CLUSTER, Node, Violation, World
+from veritydb.vsr.effects import Image, Zone
+from veritydb.vsr.quorums import QUORUMS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from veritydb.simulation.scenario import Scenario
+    from veritydb.simulation.world import Story
+
+CONVERGE = 40 * SECOND
+"""Virtual time in which a healthy core must have answered everything."""
+LINEARIZABLE_STEPS = 2_000_000
+
+
+class Failure(NamedTuple):
+    """Why a run is not as it should be."""
+
+    rule: str
+    """What was broken; the same for the same kind of bug."""
+    facts: str
+    at: int
+    """Virtual time."""
+
+    def __str__(self) -> str:
+        return f"{self.rule}: {self.facts} (at {self.at / SECOND:.6f} s)"
+
+
+class Result(NamedTuple):
+    """What came of a run."""
+
+    seed: int
+    failure: Failure | None
+    ops: int
+    """Committed."""
+    answers: int
+    kinds: dict[str, int]
+    """Faults that really happened, by kind."""
+    marks: dict[str, int]
+    """Corners of the protocol that were reached."""
+    steps: int
+    virtual: int
+    """Microseconds that passed in the world."""
+    trace: str
+    """Digest of everything that happened."""
+
+    @property
+    def useful(self) -> bool:
+        """Whether it did what a run should do to count."""
+        return self.ops >= 200 and len(self.kinds) >= 5
+
+
+def blank_disk(code: Code, members: int, slots: int) -> Callable[[int], Image]:
+    """Return what gives the image of a member's new disk."""
+    superblock, recovery = code.superblock, code.recovery
+    snapshot = code.kernel.snapshot(code.kernel.EMPTY)
+    root = code.entry.root_entry(CLUSTER).header
+    blanks = tuple(recovery.blank(slot) for slot in range(slots))
+
+    def image(member: int) -> Image:
+        block = superblock.first_superblock(
+            cluster=CLUSTER, member=member, members=tuple(range(members)), root=root, snapshot=snapshot
+        )
+        data = superblock.encode(block)
+        copies = tuple(superblock.as_copy(data, number) for number in range(superblock.COPIES))
+        return Image(copies, blanks, blanks, {block.checkpoint.root: snapshot})
+
+    return image
+
+
+class Run:
+    """A world with its clients and checkers."""
+
+    def __init__(self, scenario: Scenario, code: Code | None = None, story: Story | None = None) -> None:
+        self.scenario = scenario
+        self.code = code = code or installed()
+        self.world = World(scenario, code, blank_disk(code, scenario.members, scenario.slots))
+        self.checkers = Checkers(self.world)
+        self.clients = Clients(self.world)
+        self.world.watcher = self.checkers
+        self.world.story = story
+        self.world.clients = self.clients.hear
+        self.clients.on_reply = self.checkers.on_reply
+        self.world.atlas.beyond = scenario.beyond
+        self.core: tuple[int, ...] = ()
+
+    def run(self) -> Result:
+        """Run to the end."""
+        failure: Failure | None = None
+        try:
+            self._chaos()
+            if not self.scenario.beyond:
+                self._converge()
+            self._judge()
+        except Violation as violation:
+            text = str(violation)
+            facts = text[len(violation.what) + 2 :]
+            failure = Failure(violation.what, facts, self.world.now)
+        except Undecided as undecided:
+            failure = Failure("the history is decided", str(undecided), self.world.now)
+        except RecursionError:
+            raise
+        except Exception as error:  # What a member raises is as much a failure as what it does wrong.
+            failure = Failure(
+                f"a step raises nothing: {type(error).__name__}", f"{error} {_where(error)}", self.world.now
+            )
+        return self._result(failure)
+
+    def _chaos(self) -> None:
+        world, scenario, checkers = self.world, self.scenario, self.checkers
+        for member in world.nodes:
+            world.start(member)
+        self.clients.begin()
+        world.schedule(scenario.faults)
+        world.run(scenario.chaos)
+        world.run(scenario.chaos_max, lambda: checkers.commit_max >= scenario.target)
+
+    def _converge(self) -> None:
+        """Make a quorum healthy, kill the rest, and see whether that suffices."""
+        world = self.world
+        self.core = core = self._choose_core()
+        world.network.heal()
+        for member, node in world.nodes.items():
+            node.doom = -1
+            node.disk.slowness = 1
+            node.disk.habits = node.disk.habits._replace(lost=0, misdirected=0, failed=0, unreadable=0)
+            if member not in core:
+                self._leave_outside(node)
+        for member in core:
+            node = world.nodes[member]
+            if node.inbox is not None:
+                node.pauses = 1
+                world.after(0, world.resume, node, node.incarnation)
+            if node.replica is None:
+                world.after(1, world.revive, member, node.incarnation)
+        clients = self.clients
+        clients.finishing = True
+        clients.members = list(core)
+        clients.forget_trust()
+        deadline = world.now + CONVERGE
+        for client in clients.all:
+            world.after(1_000, client.proceed)
+        if not world.run(deadline, self._settled):
+            raise Violation("a healthy core answers everything", self._state())
+        # And it must still take new work.
+        for client in clients.all[:2]:
+            if client.session:
+                client.append(clients.streams[0])
+        for stream in clients.streams:
+            for client in clients.all:
+                if client.waiting is None:
+                    client.read(stream)
+                    break
+        if not world.run(world.now + CONVERGE, self._settled):
+            raise Violation("a healthy core answers new questions", self._state())
+
+    def _leave_outside(self, node: Node) -> None:
+        """What is not of the core is dead, or is cut off in some way."""
+        world, core = self.world, self.core
+        chance = world.chance.split("outside")
+        if chance.happens(600_000):
+            node.dead = True
+            world.crash(node.member)
+            return
+        inward = [(node.member, other) for other in (*world.nodes, CLIENTS) if other != node.member]
+        outward = [(other, node.member) for other in (*world.nodes, CLIENTS) if other != node.member]
+        shape = chance.below(3)
+        world.network.cut(inward if shape == 0 else outward if shape == 1 else inward + outward)
+        del core
+
+    def _choose_core(self) -> tuple[int, ...]:
+        world = self.world
+        everyone = sorted(world.nodes)
+        chance = world.chance.split("core")
+        sizes = QUORUMS[len(everyone)]
+        size = max(sizes.replication, sizes.view_change)
+        if chance.happens(300_000):
+            return tuple(everyone)
+        candidates = list(everyone)
+        chance.shuffle(candidates)
+        core = tuple(sorted(candidates[: chance.between(size, len(everyone))]))
+        if any(self._damaged(world.nodes[member]) for member in core):
+            return tuple(everyone)
+        return core
+
+    def _damaged(self, node: Node) -> bool:
+        """Whether the member's disk lacks something that it once had: others may be needed to give it back."""
+        bad = node.disk.bad
+        return (
+            any(place[0] != Zone.SUPERBLOCK for place in bad) or node.refused is not None or bool(self._forgetful(node))
+        )
+
+    def _forgetful(self, node: Node) -> bool:
+        replica = node.replica
+        return replica is not None and (bool(replica.faulty) or replica.status == self.code.core.Status.RECOVERING_HEAD)
+
+    def _settled(self) -> bool:
+        if self.clients.waiting:
+            return False
+        replicas = [self.world.nodes[member].replica for member in self.core]
+        if any(replica is None for replica in replicas):
+            return False
+        first = replicas[0]
+        return all(
+            replica.status == self.checkers.normal
+            and replica.commit_min == replica.commit_max == replica.head == first.head
+            and replica.view == first.view
+            for replica in replicas
+        )
+
+    def _state(self) -> str:
+        """Return in one line what the core's members are doing, for a report of a stall."""
+        parts: list[str] = []
+        for member, node in sorted(self.world.nodes.items()):
+            replica = node.replica
+            if replica is None:
+                parts.append(f"{member}: {'dead' if node.dead else node.refused or 'down'}")
+                continue
+            parts.append(
+                f"{member}{'*' if member in self.core else ''}: {replica.status.name.lower()} view {replica.view}/"
+                f"{replica.log_view} head {replica.head} commit {replica.commit_min}/{replica.commit_max} "
+                f"checkpoint {replica.checkpoint.op}"
+            )
+        waiting = ", ".join(
+            f"client {client.name} {type(client.waiting.message).__name__} {client.waiting.number}"
+            for client in self.clients.waiting
+            if client.waiting is not None
+        )
+        return "; ".join(parts) + (f"; waiting: {waiting}" if waiting else "")
+
+    def _judge(self) -> None:
+        parts = self.clients.parts()
+        names = {stream: number for number, stream in enumerate(parts)}
+        verdicts = check_each(Stream(), parts, budget=LINEARIZABLE_STEPS)
+        for stream, verdict in verdicts.items():
+            if not verdict.ok:
+                stuck = parts[stream][verdict.stuck] if verdict.stuck is not None else None
+                raise Violation(
+                    "clients see one stream, one step at a time",
+                    f"stream {names[stream]}: after {len(verdict.order)} of {len(parts[stream])} operations, {stuck}",
+                )
+
+    def _result(self, failure: Failure | None) -> Result:
+        world = self.world
+        kinds = dict(world.faults)
+        for kind, count in world.network.counts.items():
+            if count and kind not in ("cut", "clogged"):
+                kinds[f"message {kind}"] = count
+        for node in world.nodes.values():
+            for kind, count in node.disk.counts.items():
+                kinds[kind] = kinds.get(kind, 0) + count
+        return Result(
+            self.scenario.seed,
+            failure,
+            self.checkers.commit_max,
+            self.clients.answered,
+            dict(sorted(kinds.items())),
+            dict(sorted(self.checkers.marks.items())),
+            world.steps,
+            world.now,
+            world.trace.hexdigest(),
+        )
+
+
+def _where(error: BaseException) -> str:
+    """Return the innermost place of the protocol in which it was raised."""
+    trace = error.__traceback__
+    place = ""
+    while trace is not None:
+        name = trace.tb_frame.f_globals.get("__name__", "")
+        if name.startswith("veritydb."):
+            place = f"in {name}.{trace.tb_frame.f_code.co_name}, line {trace.tb_lineno}"
+        trace = trace.tb_next
+    return place
+
+
+def simulate(scenario: Scenario, code: Code | None = None, story: Story | None = None) -> Result:
+    """Run a scenario to its end and judge it."""
+    return Run(scenario, code, story).run()

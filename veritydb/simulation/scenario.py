@@ -1,0 +1,181 @@
+"""What a seed decides before anything runs: how many members, how much work, and everything that will go wrong.
+
+Swarm testing (Groce et al., ISSTA 2012): each seed draws its own set of faults and their rates, and leaves most of them
+out. A run in which all faults are always possible never gets deep into any one of them.
+
+A scenario is a value: faults can be taken out of it one by one, which is how a failing seed is shrunk
+(:mod:`veritydb.simulation.shrinking`).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from veritydb.simulation.chance import Chance
+from veritydb.simulation.network import Weather
+from veritydb.simulation.storage import Habits
+
+MILLISECOND = 1_000
+SECOND = 1_000_000
+
+
+class Fault(NamedTuple):
+    """Something that will go wrong once."""
+
+    at: int
+    """Microseconds from the start."""
+    kind: str
+    members: tuple[int, ...]
+    lasts: int
+    draw: int
+    """Decides what else there is to choose."""
+
+    def __str__(self) -> str:
+        whom = ",".join(map(str, self.members)) or "all"
+        return f"{self.at / SECOND:8.3f} s {self.kind} of {whom} for {self.lasts / MILLISECOND:.0f} ms"
+
+
+class Scenario(NamedTuple):
+    """A whole run, before it."""
+
+    seed: int
+    members: int = 3
+    slots: int = 64
+    checkpoint_interval: int = 16
+    pipeline_max: int = 4
+    batch_max: int = 8
+    clients: int = 4
+    streams: int = 3
+    think: int = 60 * MILLISECOND
+    """Mean time between an answer and the next request of a client."""
+    record_max: int = 200
+    """Bytes of a record's body."""
+    target: int = 220
+    """Ops to commit before the healthy end."""
+    chaos: int = 12 * SECOND
+    """How long things go wrong at least."""
+    chaos_max: int = 60 * SECOND
+    weather: Weather = Weather()
+    habits: Habits = Habits()
+    faults: tuple[Fault, ...] = ()
+    wire: bool = False
+    """Whether messages go through bytes."""
+    beyond: bool = False
+    """Whether the disks lose more than the protocol promises to survive."""
+
+
+KINDS = (
+    "crash",
+    "pause",
+    "partition",
+    "one-way cut",
+    "isolation",
+    "clog",
+    "slow disk",
+    "bit rot",
+    "unreadable sector",
+    "superblock rot",
+    "clock jump",
+    "blackout",
+    "upgrade",
+    "primary isolation",
+    "primary crash",
+    "crash with rot",
+)
+"""Faults of a plan. Those of the weather and the disks' habits come on top."""
+
+
+def draw(seed: int) -> Scenario:
+    """Return the scenario of a seed."""
+    chance = Chance(seed).split("scenario")
+    members = chance.pick((1, 3, 3, 3, 3, 3, 5, 5))
+    interval = chance.pick((8, 16, 16, 32))
+    pipeline = chance.between(1, min(8, interval - 1))
+    beyond = members > 1 and chance.happens(50_000)
+    scenario = Scenario(
+        seed,
+        members=members,
+        slots=2 * interval + 2 * pipeline + chance.pick((0, 0, 1, 16)),
+        checkpoint_interval=interval,
+        pipeline_max=pipeline,
+        batch_max=chance.pick((1, 2, 8, 32)),
+        clients=chance.between(2, 8),
+        streams=chance.between(1, 4),
+        think=chance.pick((5, 20, 60, 120, 240)) * MILLISECOND,
+        record_max=chance.pick((20, 200, 200, 3000)),
+        target=chance.between(200, 300),
+        weather=_weather(chance),
+        habits=_habits(chance, members),
+        wire=chance.happens(150_000),
+        beyond=beyond,
+    )
+    return scenario._replace(faults=_plan(scenario, chance))
+
+
+def _some(chance: Chance, *values: int) -> int:
+    """Return 0 half of the time, else one of ``values``."""
+    return 0 if chance.happens(500_000) else chance.pick(values)
+
+
+def _weather(chance: Chance) -> Weather:
+    return Weather(
+        delay_low=chance.pick((50, 200, 1_000)),
+        delay_scale=chance.pick((200, 800, 800, 5_000)),
+        loss=_some(chance, 2_000, 20_000, 100_000),
+        duplication=_some(chance, 5_000, 50_000, 200_000),
+        replay=_some(chance, 2_000, 20_000),
+    )
+
+
+def _habits(chance: Chance, members: int) -> Habits:
+    whole = members == 1  # With one member there is no other copy: nothing may be lost.
+    return Habits(
+        delay_low=chance.pick((20, 50, 200)),
+        delay_scale=chance.pick((100, 300, 2_000)),
+        lost=0 if whole else _some(chance, 5_000, 20_000),
+        misdirected=0 if whole else _some(chance, 2_000, 10_000),
+        failed=_some(chance, 500, 2_000) if chance.happens(300_000) else 0,
+        unreadable=0 if whole else _some(chance, 20_000, 200_000),
+        keep=chance.pick((0, 200_000, 500_000, 900_000)),
+        tear=chance.pick((0, 300_000, 900_000)),
+    )
+
+
+def _plan(scenario: Scenario, chance: Chance) -> tuple[Fault, ...]:
+    everyone = tuple(range(scenario.members))
+    kinds = [kind for kind in KINDS if chance.happens(500_000) and (scenario.members > 1 or kind in _ALONE)]
+    if not kinds:
+        kinds = ["crash"]
+    faults: list[Fault] = []
+    pace = chance.pick((60, 100, 200, 400, 800)) * MILLISECOND
+    longest = chance.pick((100, 400, 1_500, 4_000)) * MILLISECOND
+    at = chance.heavy(100 * MILLISECOND, pace)
+    while at < scenario.chaos and len(faults) < 80:
+        kind = chance.pick(kinds)
+        lasts = chance.between(MILLISECOND, longest)
+        picked = list(everyone)
+        chance.shuffle(picked)
+        count = 1
+        if kind in ("partition", "clog"):
+            count = chance.between(1, max(1, scenario.members - 1))
+        elif kind == "one-way cut":
+            count = min(2, scenario.members)
+        elif kind in ("blackout", "crash with rot"):
+            count = scenario.members if kind == "blackout" else chance.between(1, scenario.members)
+        faults.append(Fault(at, kind, tuple(picked[:count]), lasts, chance.bits()))
+        at += chance.heavy(MILLISECOND, pace)
+    return tuple(faults)
+
+
+_ALONE = (
+    "crash",
+    "pause",
+    "slow disk",
+    "superblock rot",
+    "clock jump",
+    "blackout",
+    "upgrade",
+    "isolation",
+    "primary crash",
+)
+"""Faults that a cluster of one member survives."""
