@@ -42,6 +42,7 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     db.executescript("""
         CREATE TABLE patients (id INTEGER PRIMARY KEY, name TEXT, ward TEXT, ssn TEXT);
         INSERT INTO patients VALUES (1, 'Jane', 'A', '111'), (2, 'Hidden', 'B', '222'), (3, 'Ali', 'C', '333');
+        CREATE INDEX by_name ON patients (name);
         CREATE TABLE secrets (id INTEGER PRIMARY KEY, body TEXT);
         INSERT INTO secrets VALUES (1, 'the secret');
         CREATE TABLE plain (id INTEGER PRIMARY KEY, body TEXT);
@@ -209,6 +210,15 @@ def test_each_way_out_is_closed(place: Any, sql: str, kind: str) -> None:
     assert rows(place, "SELECT count(*) FROM plain") == [[2]]
 
 
+def test_explain_is_refused_before_its_first_step_too(place: Any) -> None:
+    """Should it ever get past the look at how a statement begins."""
+    with opened(place) as guarded:
+        for sql in ("EXPLAIN SELECT 1", "EXPLAIN QUERY PLAN SELECT * FROM plain"):
+            with pytest.raises(Problem) as raised:
+                guarded._fetch(sql, ())
+            assert raised.value.kind == "not-a-read"
+
+
 def test_a_statement_that_knows_the_random_name_is_refused_unread(place: Any) -> None:
     """A common table expression with a view's name would otherwise read in the view's stead."""
     with opened(place) as guarded:
@@ -226,6 +236,8 @@ def test_a_statement_that_knows_the_random_name_is_refused_unread(place: Any) ->
 @pytest.mark.parametrize(
     "condition",
     [
+        # Told by the index alone, which the planner asks first: before the row, and with it the ward, is looked at.
+        "name > '' AND abs(CASE WHEN name = 'Hidden' THEN -9223372036854775808 ELSE 1 END) = 1",
         "abs(CASE WHEN name = 'Hidden' THEN -9223372036854775808 ELSE 1 END) = 1",
         "json_extract(CASE WHEN ward = 'B' THEN '{' ELSE '{}' END, '$') IS NOT NULL",
         "CAST(id AS TEXT) LIKE CASE WHEN id = 2 THEN replace(hex(zeroblob(2000)), '00', 'x') ELSE '%' END",

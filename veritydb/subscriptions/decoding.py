@@ -111,6 +111,8 @@ class Batch:
     """Whose checkpoints the transaction has moved so far: what it changes is their own work."""
     final: bool = True
     """Whether the transaction ends with it."""
+    size: int = 0
+    """Bytes that its values take, roughly."""
     _light: list[Any] | None = field(default=None, repr=False)
     _full: list[Any] | None = field(default=None, repr=False)
     _chosen: dict[Selection, tuple[Logged, ...]] = field(
@@ -217,7 +219,7 @@ def batches(
                 items.append(change)
                 size += _size(change)
                 if len(items) >= BATCH_ROWS or size >= BATCH_BYTES:
-                    yield Batch(said, stream, (said.offset, change.number), tuple(items), own, final=False)
+                    yield Batch(said, stream, (said.offset, change.number), tuple(items), own, final=False, size=size)
                     items, size = [], 0
             index += len(event)
             continue
@@ -250,7 +252,7 @@ def batches(
                     TableCleared(table=table.name, cursor=cursor, timestamp=timestamp, actor=actor, reason=reason)
                 )
         index += 1
-    yield Batch(said, stream, Cursor(said.offset).position, tuple(items), own)
+    yield Batch(said, stream, Cursor(said.offset).position, tuple(items), own, size=size)
 
 
 def _unknown(name: str) -> Table:

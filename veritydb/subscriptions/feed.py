@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from veritydb.subscriptions.updates import TableUpdate, Update
 
 RING_ROWS = 16_384
-"""Changes kept in memory for all subscribers together, unless one transaction's batch alone has more."""
+"""Changes of up to 1 KiB kept in memory for all subscribers together, unless one transaction's batch alone has more."""
 RECORDS = 64
 """Records read in one go."""
 LINGER = 0.1
@@ -526,7 +526,9 @@ def _run(feed: weakref.ref[Feed], waiter: Waiter) -> None:
 
 
 def _weight(entry: Batch | Resync) -> int:
-    return max(1, len(entry.items)) if isinstance(entry, Batch) else 1
+    # A change counts as one, and a large one for each KiB: a ring of large values takes no more memory than one of
+    # small ones.
+    return max(1, len(entry.items), entry.size >> 10) if isinstance(entry, Batch) else 1
 
 
 def _projections(rows: Rows) -> frozenset[str]:
