@@ -10,11 +10,12 @@ what a bulk insert can afford. Pure: nothing here knows SQLite.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Any, Protocol, TypeAlias, cast
 
 from veritydb.errors import CaptureError
-from veritydb.events import BlobWrite, Clear, Event, Image, Op, Rows, Schema
+from veritydb.events import BlobWrite, Clear, Event, Image, Images, Op, Rows, Schema, Value
 from veritydb.hooks.images import Kind, Table, mend_short_rows
 
 INSERT = 18
@@ -66,7 +67,11 @@ class Overflow(Protocol):
 
 
 class Run:
-    """Consecutive changes of one kind to one table. All lists have one entry a row."""
+    """Consecutive changes of one kind to one table.
+
+    The lists of rowids have one entry a row; those of images have all values, row by row, so that nothing is kept that
+    the garbage collector would have to look through.
+    """
 
     __slots__ = ("after", "before", "code", "rowids", "rowids_after", "table")
 
@@ -75,27 +80,35 @@ class Run:
         self.code = code
         self.rowids: list[int] = []
         self.rowids_after: list[int] = []
-        self.before: list[Image] = []
-        self.after: list[Image] = []
+        self.before: list[Value] = []
+        self.after: list[Value] = []
+
+    @property
+    def width(self) -> int:
+        """Values in an image."""
+        return len(self.after or self.before) // len(self.rowids)
 
     def cut(self, length: int) -> None:
         """Forget all rows but the first ``length``."""
-        del self.rowids[length:], self.rowids_after[length:], self.before[length:], self.after[length:]
+        if length < len(self.rowids):
+            values = length * self.width
+            del self.before[values:], self.after[values:], self.rowids_after[length:], self.rowids[length:]
 
     def event(self) -> Rows:
         """Return the run as it is logged."""
         table = self.table
         code = self.code
+        width = self.width
         rowids: list[int] | None = self.rowids
         if table.without_rowid:
             rowids = None
         if code == INSERT:
-            return Rows(table.name, Op.INSERT, rowids, None, None, self.after)
-        before = mend_short_rows(self.before, table.real_columns) if table.real_columns else self.before
+            return Rows(table.name, Op.INSERT, rowids, None, None, Images(self.after, width))
+        before = Images(mend_short_rows(self.before, width, table.real_columns), width)
         if code == DELETE:
             return Rows(table.name, Op.DELETE, rowids, None, before, None)
         rowids_after = self.rowids_after if rowids is not None and self.rowids_after != rowids else None
-        return Rows(table.name, Op.UPDATE, rowids, rowids_after, before, self.after)
+        return Rows(table.name, Op.UPDATE, rowids, rowids_after, before, Images(self.after, width))
 
 
 class ChangeBuffer:
@@ -134,7 +147,7 @@ class ChangeBuffer:
     add_rowid_after: Callable[[int], None]
     add_before: Callable[[Any], None]
     add_after: Callable[[Any], None]
-    """Append to the lists of the current run; APSW types values more widely than they are."""
+    """Append to the lists of the current run, an image by its values; APSW types values more widely than they are."""
 
     def __init__(
         self, overflow: Overflow | None = None, *, rows_max: int = ROWS_MAX, bytes_max: int = BYTES_MAX
@@ -213,8 +226,8 @@ class ChangeBuffer:
         self.rowids = run.rowids
         self.add_rowid = run.rowids.append
         self.add_rowid_after = run.rowids_after.append
-        self.add_before = run.before.append
-        self.add_after = run.after.append
+        self.add_before = run.before.extend
+        self.add_after = run.after.extend
         self.name = table.name
         self.check_at = len(run.rowids) + _STEP_FIRST
         return run
@@ -268,10 +281,11 @@ class ChangeBuffer:
     def mark(self) -> Mark:
         """Return the place reached, for :meth:`truncate`."""
         entries = self._entries
+        count = self._parts[-1] if self._parts else 0
         if not entries:
-            return (len(self), -1)
+            return (count, -1)
         last = entries[-1]
-        return (len(self), len(last.rowids) if type(last) is Run else -1)
+        return (count + len(entries), len(last.rowids) if type(last) is Run else -1)
 
     def truncate(self, mark: Mark) -> None:
         """Forget everything after ``mark``."""
@@ -353,12 +367,12 @@ class ChangeBuffer:
         code = run.code
         rowid = None if table.without_rowid else run.rowids[0]
         if code == INSERT:
-            return Op.INSERT, table.name, rowid, None, None, run.after[0]
-        before = mend_short_rows(run.before, table.real_columns)[0]
+            return Op.INSERT, table.name, rowid, None, None, tuple(run.after)
+        before = tuple(mend_short_rows(run.before, len(run.before), table.real_columns))
         if code == DELETE:
             return Op.DELETE, table.name, rowid, None, before, None
         rowid_after = None if rowid is None else run.rowids_after[0]
-        return Op.UPDATE, table.name, rowid, rowid_after, before, run.after[0]
+        return Op.UPDATE, table.name, rowid, rowid_after, before, tuple(run.after)
 
     # ---- the overflow
 
@@ -425,8 +439,8 @@ def _entry(event: Event) -> Run | Event:
     run = Run(table, _CODES[event.op])
     run.rowids = event.rowids if event.rowids is not None else [0] * len(event)
     run.rowids_after = list(event.rowids_after if event.rowids_after is not None else run.rowids)
-    run.before = event.before or []
-    run.after = event.after or []
+    run.before = list(chain.from_iterable(event.before or ()))
+    run.after = list(chain.from_iterable(event.after or ()))
     return run
 
 
@@ -435,21 +449,24 @@ def _run_bytes(run: Run, start: int) -> int:
     count = len(run.rowids) - start
     size = _ROW_BYTES * count
     if count > 0:
+        width = run.width
         stride = max(count // _SAMPLE, 1)
-        for images in (run.before, run.after):
-            if sample := images[start::stride]:
-                size += sum(map(_image_bytes, sample)) * count // len(sample)
+        for values in (run.before, run.after):
+            if values:
+                rows = range(start, len(run.rowids), stride)
+                sample = sum([_values_bytes(values[row * width : (row + 1) * width]) for row in rows])
+                size += sample * count // len(rows)
     return size
 
 
 def _event_bytes(event: Event) -> int:
     if not isinstance(event, Rows):
         return 2 * _ROW_BYTES
-    return _ROW_BYTES * len(event) + sum(map(_image_bytes, (*(event.before or ()), *(event.after or ()))))
+    return _ROW_BYTES * len(event) + sum(map(_values_bytes, (*(event.before or ()), *(event.after or ()))))
 
 
-def _image_bytes(image: Image) -> int:
-    return sum([len(value) if isinstance(value, str | bytes) else _VALUE_BYTES for value in image])
+def _values_bytes(values: Iterable[Value]) -> int:
+    return sum([len(value) if isinstance(value, str | bytes) else _VALUE_BYTES for value in values])
 
 
 _NO_TABLE = Table("", Kind.IGNORED)

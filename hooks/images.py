@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import IntEnum
 
-from veritydb.events import Image, RawText, Value
+from veritydb.events import RawText, Value
 
 
 class Kind(IntEnum):
@@ -52,20 +52,20 @@ class Table:
         return f"Table({self.name!r}, {self.kind.name})"
 
 
-def mend_short_rows(images: list[Image], columns: Sequence[int]) -> list[Image]:
+def mend_short_rows(values: list[Value], width: int, columns: Sequence[int]) -> list[Value]:
     """Give back to ``columns`` the affinity REAL that before images of short rows lack.
 
-    A row written before ``ALTER TABLE … ADD COLUMN r REAL DEFAULT 7`` does not store the column, and SQLite's
-    ``sqlite3_preupdate_old`` then reports the default as it was written, an integer, where a query says 7.0. In such
-    a column a stored integer can never be anything else: REAL affinity makes a REAL of every integer.
+    ``values`` are those of all rows, row by row. One written before ``ALTER TABLE … ADD COLUMN r REAL DEFAULT 7`` does
+    not store the column, and SQLite's ``sqlite3_preupdate_old`` then reports the default as it was written, an integer,
+    where a query says 7.0. In such a column a stored integer can never be anything else: REAL affinity makes a REAL of
+    every integer.
     """
     for column in columns:
-        if any(type(image[column]) is int for image in images):
-            images = [
-                (*image[:column], float(value), *image[column + 1 :]) if type(value := image[column]) is int else image
-                for image in images
-            ]
-    return images
+        found = values[column::width]
+        if int in map(type, found):
+            values = values.copy()
+            values[column::width] = [float(value) if type(value) is int else value for value in found]
+    return values
 
 
 def exact_text(raw: bytes, encoding: str) -> Value:

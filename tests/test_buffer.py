@@ -156,11 +156,11 @@ def test_short_rows_are_mended_in_runs_and_in_a_single_row() -> None:
 
 
 def test_only_integers_of_the_named_columns_are_mended() -> None:
-    images = [(1, 1, None), ("x", 2.5, 1)]
-    mended = mend_short_rows(list(images), (1,))
-    assert mended == images
-    assert [type(image[1]) for image in mended] == [float, float]
-    assert type(mended[0][0]) is int
+    values = [1, 1, None, "x", 2.5, 1]
+    mended = mend_short_rows(values, 3, (1,))
+    assert mended == values
+    assert [type(value) for value in mended] == [int, float, type(None), str, float, int]
+    assert type(values[1]) is int  # The run itself is not touched: it may still be cut, and mended again.
 
 
 @pytest.mark.parametrize(

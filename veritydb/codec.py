@@ -19,6 +19,7 @@ from veritydb.columns import FREE_NULLS, read_column, read_columns, write_column
 from veritydb.errors import LogDamaged, TransactionTooLarge
 from veritydb.events import BlobWrite, Clear, Cut, Event, Genesis, Image, Op, Rows, Schema, Sequence, Setting
 from veritydb.messages import kj_exception, read_message
+from veritydb.numbers import set_ints
 from veritydb.single_row import pack_single, unpack_single
 from veritydb.sqlite_record import NotRepresentable, decode_record, encode_record
 
@@ -79,9 +80,9 @@ def _write_rows(event: Any, rows: Rows, free: int) -> int:
     builder.count = len(rows)
     builder.net = rows.net
     if rows.rowids is not None:
-        builder.rowids = rows.rowids
+        set_ints(builder, "rowids", rows.rowids)
     if rows.rowids_after is not None:
-        builder.rowidsAfter = rows.rowids_after
+        set_ints(builder, "rowidsAfter", rows.rowids_after)
     if rows.before is not None:
         free = write_columns(builder, "before", rows.before, free)
     if rows.after is not None:

@@ -11,7 +11,8 @@ from itertools import accumulate, compress, pairwise, repeat
 from typing import TYPE_CHECKING, Any, cast
 
 from veritydb.errors import LogDamaged
-from veritydb.events import RawText
+from veritydb.events import Images, RawText
+from veritydb.numbers import set_floats, set_ints, set_lengths
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -44,7 +45,8 @@ def write_columns(rows: Any, field: str, images: Sequence[Image], free: int) -> 
     """
     if not images:
         return free
-    columns = list(zip(*images, strict=True))
+    columns: Sequence[Sequence[Value]]
+    columns = images.columns() if isinstance(images, Images) else list(zip(*images, strict=True))
     if not columns:
         raise ValueError(_NO_COLUMN)
     builders = rows.init(field, len(columns))
@@ -85,11 +87,11 @@ def write_column(column: Any, values: Sequence[Value], free: int) -> int:
         return free
     column.kind = kind
     if kind == INTEGER:
-        column.ints = values
+        set_ints(column, "ints", values)
     elif kind == REAL:
-        column.floats = values
+        set_floats(column, "floats", values)
     else:
-        column.lengths = list(map(len, cast("Sequence[str | bytes]", values)))
+        set_lengths(column, "lengths", list(map(len, cast("Sequence[str | bytes]", values))))
         if kind == TEXT:
             column.text = "".join(cast("Sequence[str]", values)).encode()
         else:
@@ -102,12 +104,12 @@ def _write_mixed(column: Any, values: Sequence[Value]) -> None:
     kinds = bytes([_KINDS[type(value)] for value in values])
     column.kinds = kinds
     if INTEGER in kinds:
-        column.ints = [value for value in values if type(value) is int]
+        set_ints(column, "ints", [value for value in values if type(value) is int])
     if REAL in kinds:
-        column.floats = [value for value in values if type(value) is float]
+        set_floats(column, "floats", [value for value in values if type(value) is float])
     lengths = [len(value) for value in values if isinstance(value, str | bytes)]
     if lengths:
-        column.lengths = lengths
+        set_lengths(column, "lengths", lengths)
         column.text = "".join([value for value in values if isinstance(value, str)]).encode()
         column.blob = b"".join([value for value in values if isinstance(value, bytes)])
 

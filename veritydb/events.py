@@ -6,9 +6,10 @@ interface or the log's bytes (:mod:`veritydb.codec` does).
 
 from __future__ import annotations
 
+from collections import abc
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NewType, TypeAlias
+from typing import NewType, TypeAlias, cast, overload
 
 
 class Op(IntEnum):
@@ -34,6 +35,52 @@ Image: TypeAlias = "tuple[Value, ...]"
 Offset = NewType("Offset", int)
 
 
+class Images(abc.Sequence["Image"]):
+    """The images of a run, as the hooks record it: all values in one list, row by row.
+
+    Equal to a list of tuples that holds the same. In such a list each row is an object that the garbage collector looks
+    through, and columns are made of it value by value; here a column is a slice.
+    """
+
+    __slots__ = ("values", "width")
+
+    def __init__(self, values: list[Value], width: int) -> None:
+        if width < 1 or len(values) % width:
+            raise ValueError(f"{len(values)} values are no rows of {width}")
+        self.values = values
+        self.width = width
+
+    def __len__(self) -> int:
+        return len(self.values) // self.width
+
+    @overload
+    def __getitem__(self, number: int) -> Image: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[Image]: ...
+    def __getitem__(self, number: int | slice) -> Image | list[Image]:
+        if isinstance(number, slice):
+            return list(self)[number]
+        start = range(len(self))[number] * self.width
+        return tuple(self.values[start : start + self.width])
+
+    def __iter__(self) -> abc.Iterator[Image]:
+        return zip(*[iter(self.values)] * self.width, strict=True)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Images | list):
+            return NotImplemented
+        return list(self) == list(cast("abc.Iterable[object]", other))
+
+    __hash__ = None  # type: ignore[assignment]  # It holds a list.
+
+    def __repr__(self) -> str:
+        return repr(list(self))
+
+    def columns(self) -> list[list[Value]]:
+        """Return the values by column."""
+        return [self.values[column :: self.width] for column in range(self.width)]
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
     """A run of row changes of one kind to one table, in the order in which they happened.
@@ -47,9 +94,9 @@ class Rows:
     """insert: the new rowid; update, delete: the old one. None for a WITHOUT ROWID table."""
     rowids_after: list[int] | None
     """update only, and only if at least one rowid changed."""
-    before: list[Image] | None
+    before: abc.Sequence[Image] | None
     """update and delete."""
-    after: list[Image] | None
+    after: abc.Sequence[Image] | None
     """insert and update."""
     net: bool = False
     """The net effect of several changes: apply the run as a set, all old rows out, then all new ones in."""
