@@ -140,23 +140,23 @@ def test_a_holder_that_dies_lets_go(lock: FolderLock, path: str) -> None:
 
 def test_a_file_put_in_its_place_is_noticed(lock: FolderLock, path: str) -> None:
     lock.acquire()
-    lock.release()
+    lock.check()
     os.unlink(path)
     for _ in range(2):
         with pytest.raises(LogMismatch, match="moved or replaced"):
-            lock.acquire()
-        assert not lock.held
+            lock.check()
         Path(path).touch()
 
 
 def test_the_marker_is_in_a_file_of_its_own(lock: FolderLock, other: FolderLock, path: str) -> None:
     marker = Path(path).with_name("marker")
-    assert not lock.marked()
-    marker.write_bytes(b"\1")
-    assert other.marked()
-    lock.clear()
-    assert not other.marked()
-    assert marker.read_bytes() == b"\0"
+    assert not lock.settled(0, 0)  # Nothing is known, not even of nothing.
+    lock.settle(3, 4711)
+    assert other.settled(3, 4711)
+    assert not other.settled(3, 4712)
+    assert marker.read_bytes() == (3).to_bytes(8, "little") + (4711).to_bytes(8, "little")
+    other.unsettle()
+    assert not lock.settled(3, 4711)
     assert Path(path).read_bytes() == b""
 
 

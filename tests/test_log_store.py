@@ -527,17 +527,84 @@ class TestReplaced:
     """The path no longer leads to what was opened."""
 
     def test_a_folder_moved_away_is_noticed_before_the_next_append(self, disk: Log, folder: Path) -> None:
+        commit(disk, b"one")
+        disk.acquire()
+        folder.rename(folder.with_name("elsewhere"))
+        before = segment_path(folder.with_name("elsewhere")).read_bytes()
+        with pytest.raises(LogMismatch, match="moved or replaced"):
+            append(disk, b"two")
+        assert segment_path(folder.with_name("elsewhere")).read_bytes() == before
+        folder.with_name("elsewhere").rename(folder)
+        append(disk, b"two")  # Nothing had been begun.
+        disk.release()
+        assert tails(disk) == [b"one", b"two"]
+
+    def test_a_folder_replaced_by_another_is_noticed(self, disk: Log, folder: Path) -> None:
+        folder.rename(folder.with_name("elsewhere"))
+        Log.create(folder, STREAM).close()
+        disk.acquire()
+        with pytest.raises(LogMismatch, match="moved or replaced"):
+            append(disk, b"one")
+        with pytest.raises(LogMismatch, match="moved or replaced"):
+            append(disk, b"one", [b"part"])
+        disk.release()
+        assert tails(disk) == read_back(folder) == []
+
+    def test_a_segment_is_not_begun_in_the_folder_that_took_the_place(self, disk: Log, folder: Path) -> None:
+        commit(disk, b"x" * SMALL)
+        disk.acquire()
+        folder.rename(folder.with_name("elsewhere"))
+        Log.create(folder, STREAM).close()
+        with pytest.raises(LogMismatch, match="moved or replaced"):
+            disk.place()
+        disk.release()
+        assert sorted(os.listdir(folder)) == ["00000000.seg", "lock", "marker"]
+
+    def test_a_log_that_has_grown_elsewhere_is_not_read_on(self, disk: Log, folder: Path) -> None:
+        with contextlib.closing(Log.open(folder)) as other:
+            commit(other, b"one")
         folder.rename(folder.with_name("elsewhere"))
         with pytest.raises(LogMismatch, match="moved or replaced"):
             disk.acquire()
         assert not disk.held
 
-    def test_a_folder_replaced_by_another_is_noticed(self, disk: Log, folder: Path) -> None:
-        folder.rename(folder.with_name("elsewhere"))
-        Log.create(folder, STREAM).close()
-        with pytest.raises(LogMismatch, match="moved or replaced"):
+
+class TestOverwritten:
+    """A segment is given other content while it is open: the inode, and so the lock and the descriptor, stay."""
+
+    def test_by_an_older_copy_the_next_look_finds_it(self, disk: Log, folder: Path) -> None:
+        commit(disk, b"one")
+        older = segment_path(folder).read_bytes()
+        commit(disk, b"two")
+        segment_path(folder).write_bytes(older)
+        for _ in range(2):
+            with pytest.raises(LogDamaged, match="overwritten"):
+                disk.acquire()
+            assert not disk.held
+
+    def test_by_one_byte_of_the_last_record_the_next_look_finds_it(self, disk: Log, folder: Path) -> None:
+        commit(disk, b"one")
+        poke(segment_path(folder), disk.head.position - 8, b"!")
+        with pytest.raises(LogDamaged, match="overwritten"):
             disk.acquire()
-        assert not disk.held
+
+    def test_a_handle_that_others_have_left_behind_finds_it_too(self, disk: Log, folder: Path) -> None:
+        commit(disk, b"one")
+        with contextlib.closing(Log.open(folder)) as other:
+            commit(other, b"two")
+        segment_path(folder).write_bytes(segment_path(folder).read_bytes().replace(b"one", b"ONE"))
+        with pytest.raises(LogDamaged, match="overwritten"):
+            disk.acquire()
+
+    def test_what_is_put_back_is_gone_on_with(self, disk: Log, folder: Path) -> None:
+        commit(disk, b"one", b"two")
+        data = segment_path(folder).read_bytes()
+        segment_path(folder).write_bytes(bytes(len(data)))
+        with pytest.raises(LogDamaged):
+            disk.acquire()
+        segment_path(folder).write_bytes(data)
+        commit(disk, b"three")
+        assert tails(disk) == [b"one", b"two", b"three"]
 
     def test_a_record_of_another_stream_is_damage(self, tmp_path: Path) -> None:
         for name, stream in (("a", STREAM), ("b", b"b" * 16)):

@@ -44,6 +44,11 @@ RESERVE = 64
 # Other processes usually append one small record before we look again.
 _WINDOW = 1 << 14
 
+END_BYTES = 512
+"""How much of the last record is compared at each look."""
+ZEROS = bytes(8)
+"""Behind the last record, where nobody has appended."""
+
 
 class Following:
     """The state of one handle, and how it is brought up to date."""
@@ -74,6 +79,10 @@ class Following:
         self._fd = -1
         # Up to where records may be written without a look at the file's size.
         self._space = 0
+        # What stands at the end if nobody has appended, and where that begins: the last record's end, then zeros.
+        # Empty if not known.
+        self._end = b""
+        self._end_at = 0
 
     def begin(self, start: Place | None) -> None:
         """Find a head to read on from: behind the record at ``start``, or where the newest records begin.
@@ -106,11 +115,11 @@ class Following:
         """
         if self._failed is not None:
             raise LogUnavailable(f"this connection's log has failed before ({self._failed}); connect again")
-        marked = not self._read_only and self._lock.marked()
         careful = self._stale
         self._stale = True
         self.torn = None
         segment = self._current()
+        self._see_last_record()
         segment.forget()
         before_last: Head | None = None
         while True:
@@ -132,10 +141,24 @@ class Following:
         self._space = self._files.size(self._fd) - RESERVE
         if judging and (careful or why is not None):
             self._judge(segment, why)
+        self.remember_end()
         if self.torn is None:
-            if marked:
+            if not self._read_only and not self._lock.settled(self.head.segment, self.head.position):
                 self._settle(before_last)
             self._stale = self._read_only
+
+    def remember_end(self) -> None:
+        """Note how the end looks while nobody has appended, so that one look can tell."""
+        position = self.head.position
+        self._end_at = max(position - END_BYTES, 0)
+        self._end = self._pread(self._fd, position - self._end_at, self._end_at) + ZEROS
+
+    def _see_last_record(self) -> None:
+        """See that the last record we know of is still there; what comes is checked against its hash only."""
+        last = self._end[: -len(ZEROS)]
+        if self._pread(self._fd, len(last), self._end_at) != last:
+            raise self._damaged("the record before it is not the one that was there: the segment was overwritten")
+        self._end = b""  # Not known until reading on has come to its end.
 
     def _begin_at(self, start: Place) -> bool:
         """Begin behind the record at a place, if there is one."""
@@ -243,7 +266,7 @@ class Following:
                 position += len(data)
             self.head = head
         self._files.write(self._fd, bytes(RESERVE), head.position)
-        self._lock.clear()
+        self._lock.settle(head.segment, head.position)
 
     def _damaged(self, why: str) -> LogDamaged:
         head = self.head

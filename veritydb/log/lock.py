@@ -3,10 +3,11 @@
 It is ``flock`` on a file of its own, because SQLite's write lock is not the log's: that one belongs to an inode (a
 database that is unlinked and made again has two) and is not held by cuts and checkpoints.
 
-A second file holds one byte, the *marker*: not zero while an append is on its way. Who takes the lock and finds it set
-knows that the last holder died or failed in between, so the last record may be in the page cache and not on the disk.
-It is a file of its own because the lock's is looked at with ``stat`` in every commit: since Linux 6.13 a write to a
-file whose times were asked for stores finer times, which makes the next synchronous write anywhere wait ~60 us longer.
+A second file holds the *marker*: the place up to which everything is known to be on the disk, written behind each
+append. Who reads on to another end than that knows that the last writer died or failed in between, so the last record
+may be in the page cache only. It is a file of its own because the lock's is looked at with ``stat`` in every commit:
+since Linux 6.13 a write to a file whose times were asked for stores finer times, which makes the next synchronous write
+anywhere wait ~60 us longer.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import fcntl
 import os
 import time
 import weakref
+from struct import Struct
 from typing import TYPE_CHECKING
 
 from veritydb.errors import LogMismatch, LogUnavailable
@@ -22,13 +24,21 @@ from veritydb.errors import LogMismatch, LogUnavailable
 if TYPE_CHECKING:
     from veritydb.log.files import Files
 
-SET, CLEAR = b"\1", b"\0"
-"""The marker's values."""
 MARKER_FILE = "marker"
+_MARKER = Struct("<QQ")
+MARKER_SIZE = _MARKER.size
+pack_marker = _MARKER.pack
+"""(number of a segment, position in it) -> the marker."""
+_UNKNOWN = bytes(MARKER_SIZE)
 
 _TRY = fcntl.LOCK_EX | fcntl.LOCK_NB
 _PAUSE_MIN = 0.000_2
 _PAUSE_MAX = 0.010
+
+
+def unpack_marker(data: bytes) -> tuple[int, int]:
+    """Return the place that a marker names, (0, 0) if none is known: no record ends there."""
+    return _MARKER.unpack(data) if len(data) == MARKER_SIZE else (0, 0)
 
 
 class LogBusy(LogUnavailable):
@@ -70,8 +80,7 @@ class FolderLock:
     def acquire(self, timeout: float | None = None) -> None:
         """Wait for the lock, at most ``timeout`` seconds (None: as long as it takes).
 
-        Raises :class:`LogBusy` when the time is over, :class:`~veritydb.LogMismatch` if the folder that was opened is
-        no longer the one at its path, and whatever a signal handler raises; the lock is not held then.
+        Raises :class:`LogBusy` when the time is over, and whatever a signal handler raises; the lock is not held then.
         """
         try:
             try:
@@ -79,12 +88,6 @@ class FolderLock:
             except BlockingIOError:
                 self._wait(timeout)
             self.held = True
-            status = self._stat(self._path)
-            if status.st_ino != self._inode or status.st_dev != self._device:
-                raise self._moved()
-        except FileNotFoundError:
-            self.release()
-            raise self._moved() from None
         except (OSError, ValueError) as error:
             self.release()
             if self.fd < 0:
@@ -103,13 +106,31 @@ class FolderLock:
                 self.close()  # That gives the lock up for certain, and this handle with it.
         self.held = False
 
-    def marked(self) -> bool:
-        """Return whether an append was on its way when the lock was last let go."""
-        return self._files.pread(self.marker, 1, 0) not in (CLEAR, b"")
+    def check(self) -> None:
+        """Raise LogMismatch if the folder that was opened is no longer the one at its path.
 
-    def clear(self) -> None:
-        """Note that no append is on its way."""
-        self._files.write(self.marker, CLEAR, 0)
+        For right before something is written: a folder may be moved while its lock is held.
+        """
+        try:
+            status = self._stat(self._path)
+        except FileNotFoundError:
+            raise self._moved() from None
+        except OSError as error:
+            raise LogUnavailable(f"the log's lock cannot be looked at: {error}; nothing was written") from error
+        if status.st_ino != self._inode or status.st_dev != self._device:
+            raise self._moved()
+
+    def settled(self, segment: int, position: int) -> bool:
+        """Return whether everything up to a place is known to be on the disk."""
+        return self._files.pread(self.marker, MARKER_SIZE, 0) == pack_marker(segment, position)
+
+    def settle(self, segment: int, position: int) -> None:
+        """Note that everything up to a place is on the disk."""
+        self._files.write(self.marker, pack_marker(segment, position), 0)
+
+    def unsettle(self) -> None:
+        """Note that nothing is known: whoever takes the lock next has to see to it."""
+        self._files.write(self.marker, _UNKNOWN, 0)
 
     def close(self) -> None:
         """Release and close; the handle is of no use afterwards."""

@@ -13,8 +13,8 @@ What a failure leaves. A record is written with one ``pwrite`` on a descriptor o
 that returns. If it raises, the handle is finished (an fsync that failed says nothing when it is repeated), and the
 record is taken away through a fresh descriptor: if that is durable, ``LogUnavailable`` says that nothing was committed,
 otherwise ``OutcomeUnknown``. If the process dies instead, or a signal's exception leaves ``append`` half-way, the next
-acquirer, here or elsewhere, finds the *marker* (:mod:`veritydb.log.lock`) or its own ``_stale`` flag, and settles what
-became of the record before anybody builds on it.
+acquirer, here or elsewhere, finds another end than the *marker* names (:mod:`veritydb.log.lock`) or its own ``_stale``
+flag, and settles what became of the record before anybody builds on it.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from veritydb.errors import LogMismatch, LogMissing, LogUnavailable, OutcomeUnknown, TransactionTooLarge
 from veritydb.log.files import Files
-from veritydb.log.following import RESERVE, Following
-from veritydb.log.lock import CLEAR, SET, FolderLock, LogBusy
+from veritydb.log.following import END_BYTES, RESERVE, ZEROS, Following
+from veritydb.log.lock import FolderLock, LogBusy, pack_marker
 from veritydb.log.reading import Reader
 from veritydb.log.record import (
     FRAME_SIZE,
@@ -55,7 +55,6 @@ SPACE_STEP = 1 << 20
 PATIENCE = 0.2
 """Seconds for which opening for reading waits while somebody else appends."""
 
-_ZERO8 = bytes(8)
 _PAD = tuple(bytes(count) for count in range(8))
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -96,11 +95,13 @@ class Log(Following):
             lock = FolderLock(f"{folder}/lock", files, create=True, mode=mode)
             try:
                 lock.acquire()
+                lock.check()
                 if any(name.endswith(".seg") for name in files.listdir(folder)):
                     raise LogMismatch(f"there is a log in {folder} already; nothing was changed")
                 header = SegmentHeader(stream, 0, ZERO_HASH, 0)
                 _write_segment(files, str(folder), header, _first_space(segment_size), lock.mode)
                 files.fsync_dir(str(folder.parent))
+                lock.settle(0, FIRST)
             finally:
                 lock.close()
         except OSError as error:
@@ -161,14 +162,16 @@ class Log(Following):
     def acquire(self, timeout: float | None = None) -> None:
         """Take the lock, waiting at most ``timeout`` seconds (None: for ever), and read on to the true end.
 
-        Raises ``LogBusy`` when the time is over, ``LogMismatch`` if the folder was replaced, ``LogDamaged``,
-        ``LogUnavailable``. If the log ends in a record that never was finished, :attr:`torn` says so.
+        Raises ``LogBusy`` when the time is over, ``LogMismatch`` if the log has grown and its folder was replaced,
+        ``LogDamaged``, ``LogUnavailable``. If the log ends in a record that never was finished, :attr:`torn` says so.
         """
         lock = self._lock
         lock.acquire(timeout)
         try:
-            # The usual case: zeros where the next record will be, so nobody else has written.
-            if self._stale or self._pread(self._fd, 8, self.head.position) != _ZERO8:
+            # The usual case: our last record, and zeros where the next one will be, so nobody else has written.
+            end = self._end
+            if self._stale or self._pread(self._fd, len(end), self._end_at) != end:
+                lock.check()
                 self.catch_up()
         except OSError as error:
             lock.release()
@@ -213,8 +216,9 @@ class Log(Following):
     def append(self, header: bytes, tail: bytes, parts: Spill | None, transaction_count: int, timestamp: int) -> None:
         """Append one record and make it durable; :attr:`head` then names it.
 
-        The header must build on the head. Raises ``LogMismatch`` if it does not, ``LogUnavailable`` if the record is
-        not in the log and never will be, ``OutcomeUnknown`` if that cannot be told.
+        The header must build on the head. Raises ``LogMismatch`` if it does not, or if the folder is no longer at its
+        path; ``LogUnavailable`` if the record is not in the log and never will be, ``OutcomeUnknown`` if that cannot be
+        told.
         """
         if self._stale or not self._lock.held:
             self._refuse()
@@ -239,12 +243,13 @@ class Log(Following):
             raise LogMismatch("the record does not build on the head of the log; nothing was written")
         if body > PART_MAX:
             raise TransactionTooLarge("the transaction is larger than a record can be; it was rolled back")
+        self._lock.check()
         if parts is not None or part_count or parts_length:
             if parts is None or parts.length != parts_length or parts.count != part_count:
                 raise LogMismatch("the record's parts are not those its header names; nothing was written")
             if part_count:
-                digest, end = self._write_large(header, tail, parts)
-                self._advance(Head(offset + count, digest, stamp, generation, head.segment, end))
+                digest, end, last = self._write_large(header, tail, parts)
+                self._advance(Head(offset + count, digest, stamp, generation, head.segment, end), last)
                 return
 
         digest = sha256(b"".join((prev, header, tail))).digest()
@@ -254,13 +259,13 @@ class Log(Following):
         if end > self._space:
             self._extend(end)
         self._stale = True
+        self._end = b""
         try:
-            self._pwrite(self._lock.marker, SET, 0)
             if self._pwrite(self._fd, frame, position) != len(frame):
                 raise OSError(errno.ENOSPC, "No space left on device: the record was not written whole")
         except OSError as error:
             self._give_up(error, position)
-        self._advance(Head(offset + count, digest, stamp, generation, head.segment, end))
+        self._advance(Head(offset + count, digest, stamp, generation, head.segment, end), frame[-END_BYTES:])
 
     def cut(self, torn: Torn) -> None:
         """Take away, durably, what :attr:`torn` names. The caller appends the record that tells of it."""
@@ -268,8 +273,10 @@ class Log(Following):
         if torn != self.torn or self._read_only:
             raise LogMismatch("what was to be cut is not the end of this log; nothing was changed")
         try:
+            self._lock.check()
             self._erase(torn.position)
-            self._lock.clear()
+            self._lock.settle(torn.segment, torn.position)
+            self.remember_end()
         except OSError as error:
             self._failed = error
             raise LogUnavailable(f"the log's torn end cannot be cut: {error}; nothing was lost") from error
@@ -298,17 +305,19 @@ class Log(Following):
 
     # Appending
 
-    def _advance(self, head: Head) -> None:
-        """Take note of a record that is durable."""
+    def _advance(self, head: Head, last: bytes) -> None:
+        """Take note of a record that is durable, and of its last bytes."""
         self.head = head
+        self._end_at = head.position - len(last)
+        self._end = last + ZEROS
         try:
-            self._pwrite(self._lock.marker, CLEAR, 0)
+            self._pwrite(self._lock.marker, pack_marker(head.segment, head.position), 0)
         except OSError:
-            return  # It is committed all the same; the next acquire settles the marker.
+            return  # It is committed all the same; the next acquire settles it.
         self._stale = False
 
-    def _write_large(self, header: bytes, tail: bytes, parts: Spill) -> tuple[bytes, int]:
-        """Write a record with spilled parts; return its hash and the position behind it.
+    def _write_large(self, header: bytes, tail: bytes, parts: Spill) -> tuple[bytes, int, bytes]:
+        """Write a record with spilled parts; return its hash, the position behind it, and its last bytes.
 
         Its body comes first and is made durable, then the prefix that makes it a record. Until then a prefix that says
         "begun" stands there, so that nobody takes the place for free.
@@ -319,8 +328,8 @@ class Log(Following):
         hashing = sha256(self.head.hash + header)
         at = position + FRAME_SIZE
         self._stale = True
+        self._end = b""
         try:
-            self._pwrite(self._lock.marker, SET, 0)
             fd = files.open(self._current().path, os.O_WRONLY | os.O_CLOEXEC)
             try:
 
@@ -354,7 +363,7 @@ class Log(Following):
         except OSError as error:
             self._give_up(error, position)
         self._space = max(self._space, end)
-        return digest, end
+        return digest, end, (tail + _PAD[-body & 7])[-END_BYTES:]
 
     def _give_up(self, error: OSError | LogUnavailable, position: int) -> NoReturn:
         """Take away what an append that failed may have written, and raise what became of it."""
@@ -368,7 +377,7 @@ class Log(Following):
             ) from error
         self._taken_away = True
         try:
-            self._lock.clear()
+            self._lock.settle(self.head.segment, position)
         except OSError:
             pass  # The next acquirer looks with care and finds nothing.
         raise LogUnavailable(f"the log could not be written: {error}; the transaction was rolled back") from error
@@ -376,6 +385,11 @@ class Log(Following):
     def _erase(self, position: int) -> None:
         """Durably end the current segment at a position, through a descriptor that has not failed yet."""
         files = self._files
+        try:
+            # If this fails half-way, what was there may come back after a loss of power.
+            self._lock.unsettle()
+        except OSError:
+            pass
         fd = files.open(self._current().path, os.O_RDWR | os.O_CLOEXEC)
         try:
             files.ftruncate(fd, position)
@@ -406,6 +420,7 @@ class Log(Following):
         """Begin the next segment, and go there."""
         head = self.head
         number = head.segment + 1
+        self._lock.check()  # What follows goes by the path.
         self._extend(head.position)
         self._stale = True
         try:

@@ -5,10 +5,10 @@ nobody, so a follower takes no lock; and what it sees in the page cache may not 
 record only when one of two things shows that it is durable:
 
 * another record stands behind it. A frame is begun only when the one before is durable.
-* the *marker* is clear after the record was read, and the record still stands there after that. Every append sets the
-  marker before it writes and clears it when the record is durable, or has been taken away for good; a marker that a
-  dead writer left set is cleared only by who has made the end of the log durable (:mod:`veritydb.log.lock`). So a clear
-  marker says that the record, which was seen before, is one or the other, and the second look says which.
+* the *marker*, read after the record, names its end or a later place, and the record still stands there after that.
+  The marker is moved on only by who has made everything before it durable: the writer of a record, or whoever found the
+  one that a dead writer left (:mod:`veritydb.log.lock`). So what ended there or further on is durable, and the second
+  look says whether that is this record, or one that took its place because this one failed and was taken away.
 
 The argument needs the writer and the follower to share a page cache, so it holds on one machine; there is no
 durability to doubt after a restart of the machine, since what is read then comes from the disk.
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from veritydb.errors import LogMissing
 from veritydb.log.files import Files
-from veritydb.log.lock import CLEAR, MARKER_FILE
+from veritydb.log.lock import MARKER_FILE, MARKER_SIZE, unpack_marker
 from veritydb.log.reading import Reader
 from veritydb.log.record import MAGIC, PREFIX_SIZE, Malformed
 from veritydb.log.segment import (
@@ -227,7 +227,7 @@ class Tail:
                 self._marker = files.open(f"{self._path}/{MARKER_FILE}", os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError:
                 return True  # A copy that nobody has ever written to.
-        if files.pread(self._marker, 1, 0) not in (CLEAR, b""):
+        if unpack_marker(files.pread(self._marker, MARKER_SIZE, 0)) < (record.place.segment, record.end):
             return False
         prefix = files.pread(self._current().fd, PREFIX_SIZE, record.place.position)
         return prefix[:4] == MAGIC and prefix[16:48] == record.hash
