@@ -101,8 +101,11 @@ class Capture:
         """Whether another virtual table has joined, so that :meth:`join_tail` should be called before going on."""
         self.schema_moved = False
         """Whether the last join found another schema than the one before: what was planned may be out of date."""
-        self.changes = 0
-        """``changes()`` as it was before the join, which sets it to 0."""
+        self.version: int | None = None
+        """SQLite's number of the file's state, in which the catalog is true: as the last join found it, or as the last
+        commit left it. Another connection's commit makes it another one, which shows under the write lock."""
+        self.announced = False
+        """Whether there was something to log when the client was told of the commit."""
 
         self._client = client
         self._quiet: Quiet = quiet if quiet is not None else _Nobody()
@@ -118,8 +121,6 @@ class Capture:
         """Whether this transaction has changed the schema."""
         self._schema_stale = False
         """Whether a savepoint has taken that back."""
-        self._announced = False
-        """Whether there was something to log when the client was told of the commit."""
         self._marks: dict[int, Mark] = {}
         self._depth = 0
         self._joining = False
@@ -183,13 +184,18 @@ class Capture:
         if self.joined:
             return
         early = len(self.buffer) > 0
-        self.changes = self.db.changes()
+        catalog = self.catalog
         self._joining = True
         self._quiet.internal += 1
         try:
             self._execute(self._join_statement)
-            self.schema_moved = self.catalog.check(self._cursor)
-            if self.catalog.has_sequence:
+            version = self.db.data_version("main")
+            if version == self.version and catalog.trusted:
+                self.schema_moved = False
+            else:
+                self.schema_moved = catalog.check(self._cursor)
+                self.version = version
+            if catalog.has_sequence:
                 self._sequences.begin(self._cursor)
         except apsw.Error:
             raise
@@ -202,6 +208,11 @@ class Capture:
         if early:
             self._poison(CaptureError("rows were changed before the transaction was joined; it cannot commit"))
         self.joined = True
+
+    def committed(self) -> int:
+        """Return the number of the state that a commit of ours has left; called right after it."""
+        self.version = version = self.db.data_version("main")
+        return version
 
     def join_tail(self) -> None:
         """Let one more witness join, behind the virtual tables that have joined so far."""
@@ -359,7 +370,7 @@ class Capture:
 
     def _make_hook(self) -> Callable[[apsw.PreUpdate], None]:
         buffer = self.buffer
-        begin = self._on_first_row
+        begin = self._begin_run
 
         def on_row(u: apsw.PreUpdate) -> None:
             try:
@@ -385,15 +396,15 @@ class Capture:
                 else:
                     begin(u)
             except (UnicodeDecodeError, apsw.RangeError):
-                begin(u)
+                self._on_unreadable_row(u)
             except BaseException as error:
                 self._poison(error)
                 raise
 
         return on_row
 
-    def _on_first_row(self, u: apsw.PreUpdate) -> None:
-        """Handle a row that does not go on with the current run."""
+    def _on_unreadable_row(self, u: apsw.PreUpdate) -> None:
+        """Handle a row of the current run whose images cannot be had."""
         try:
             self._begin_run(u)
         except BaseException as error:
@@ -401,6 +412,7 @@ class Capture:
             raise
 
     def _begin_run(self, u: apsw.PreUpdate) -> None:
+        """Handle a row that does not go on with the current run."""
         if u.table_name == self._numbered and u.database_name == "main":
             self._numbers.append(u.rowid)
             return
@@ -411,8 +423,9 @@ class Capture:
         table = self.catalog.tables.get(name)
         if table is None:
             table = self.catalog.meet(name)
-        elif table.kind != Kind.PLAIN:
-            self._on_special_row(table, u)
+        elif table.kind is not Kind.PLAIN:
+            if table.kind is not Kind.IGNORED:
+                self._on_special_row(table, u)
             return
         if table.owner and table.owner not in self._heard_of:
             self._heard_of.add(table.owner)
@@ -515,7 +528,7 @@ class Capture:
                 self._sequences.settle(self._cursor)
             if self._statistics.due:
                 self._statistics.settle()
-            self._announced = self.buffer.any()
+            self.announced = self.buffer.any()
             self._client.on_sync()
         except BaseException as error:
             # Not raised: APSW would call no callback any more. The commit hook refuses, and the client has the cause.
@@ -532,7 +545,7 @@ class Capture:
     def _on_commit_hook(self) -> bool:
         if not self._enabled:
             return False
-        announced, self._announced = self._announced, False
+        announced, self.announced = self.announced, False
         try:
             if self.poison is None and not announced and (self.buffer.any() or self._late.touched):
                 self.poison = CaptureError("rows were changed by a commit that was not prepared for; rolled back")
@@ -568,7 +581,7 @@ class Capture:
 
     def _forget(self, *, committed: bool) -> None:
         """Forget the transaction, but for why it was refused. What says that there is one goes last."""
-        self._announced = False
+        self.announced = False
         self.tail_due = self._schema_changed = self._schema_stale = False
         self._marks.clear()
         self._depth = 0

@@ -56,6 +56,11 @@ class Catalog:
         self._cookie = cookie
         return True
 
+    @property
+    def trusted(self) -> bool:
+        """Whether what was read is what the schema's cookie of that time stands for."""
+        return self._cookie is not None
+
     def invalidate(self) -> None:
         """Distrust the cookie: schema changes that are rolled back give their cookies back for others to use."""
         self._cookie = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ import veritydb
 from tests.support import files
 from tests.support.twins import See, same
 from veritydb.events import Op, Rows
+from veritydb.streams import log_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -456,3 +459,73 @@ def test_a_query_that_is_known_follows_what_another_connection_does_to_the_schem
                 see(lambda cursor=cursor, query=query: [row.keys() for row in cursor.execute(query)])
 
     same(tmp_path, program)
+
+
+def test_a_log_that_is_moved_away_gets_nothing_of_the_open_transaction(db: veritydb.Connection, path: Path) -> None:
+    """The descriptors go with the folder, and nobody who opens the database would look for the record there."""
+    folder, elsewhere = log_folder(path), path.with_name("elsewhere")
+    db.execute("INSERT INTO t VALUES (1, 'x')")
+    folder.rename(elsewhere)
+    before = (elsewhere / "00000000.seg").read_bytes()
+    with pytest.raises(veritydb.LogMismatch, match="moved or replaced"):
+        db.commit()
+    assert not db.in_transaction
+    assert db.execute("SELECT count(*) FROM t").fetchone() == (0,)
+    assert (elsewhere / "00000000.seg").read_bytes() == before
+    elsewhere.rename(folder)
+    db.execute("INSERT INTO t VALUES (2, 'y')")
+    db.commit()
+    assert _logged(path) == [[("INSERT", "t", 1)]]
+
+
+def test_a_log_that_is_overwritten_in_place_gets_no_further_transaction(db: veritydb.Connection, path: Path) -> None:
+    """As by ``cp`` of a backup, while the program runs: inode and lock stay what they were."""
+    segment = log_folder(path) / "00000000.seg"
+    older = segment.read_bytes()
+    db.execute("INSERT INTO t VALUES (1, 'x')")
+    db.commit()
+    newer = segment.read_bytes()
+    segment.write_bytes(older)
+    for _ in range(2):
+        with pytest.raises(veritydb.LogDamaged, match="overwritten"):
+            db.execute("INSERT INTO t VALUES (2, 'y')")
+        db.rollback()
+    assert segment.read_bytes() == older
+    segment.write_bytes(newer)
+    db.execute("INSERT INTO t VALUES (3, 'z')")
+    db.commit()
+    assert _logged(path) == [[("INSERT", "t", 1)], [("INSERT", "t", 1)]]
+
+
+def test_what_a_foreign_program_makes_of_the_applied_index_is_seen_before_the_next_change(
+    db: veritydb.Connection, path: Path
+) -> None:
+    """The row is not read again while nobody else has written the file; then it is."""
+    db.execute("INSERT INTO t VALUES (1, 'x')")
+    db.commit()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as foreign:
+        ((kept,),) = foreign.execute("SELECT applied FROM _veritydb_applied")
+        foreign.execute("UPDATE _veritydb_applied SET applied = zeroblob(104)")
+        with pytest.raises(veritydb.LogMismatch, match="written by hand"):
+            db.execute("INSERT INTO t VALUES (2, 'y')")
+        db.rollback()
+        foreign.execute("UPDATE _veritydb_applied SET applied = ?", (kept,))
+    db.execute("INSERT INTO t VALUES (2, 'y')")
+    db.commit()
+
+
+def test_a_schema_change_that_was_rolled_back_is_not_taken_for_the_schema(db: veritydb.Connection, path: Path) -> None:
+    """The file is in the same state as after the last commit, and what was read of the schema in between is not."""
+    db.execute("INSERT INTO t VALUES (1, 'x')")
+    db.commit()
+    db.execute("BEGIN")
+    db.execute("DROP TABLE t")
+    db.execute("CREATE TABLE t(a TEXT PRIMARY KEY, b) WITHOUT ROWID")
+    db.execute("INSERT INTO t VALUES ('one', 1)")
+    db.rollback()
+    db.execute("INSERT INTO t VALUES (7, 'y')")
+    db.commit()
+    (transaction,) = files.transactions(path, start=2)
+    (rows,) = transaction.events
+    assert isinstance(rows, Rows)
+    assert (rows.table, rows.rowids) == ("t", [7])

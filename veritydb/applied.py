@@ -46,9 +46,8 @@ class AppliedIndex(NamedTuple):
     """the byte in it where the record begins."""
 
 
-def pack(index: AppliedIndex) -> bytes:
-    """Return the 104 bytes of ``index``."""
-    stream, next_offset, identity, prev_hash, segment, position = index
+def pack(stream: bytes, next_offset: int, identity: bytes, prev_hash: bytes, segment: int, position: int) -> bytes:
+    """Return the 104 bytes of an AppliedIndex, which is given by its fields: each commit makes one."""
     return _pack(_PREFIX, stream, next_offset, identity, prev_hash, position, segment, VERSION)
 
 
@@ -82,7 +81,7 @@ def write(cursor: apsw.Cursor, index: AppliedIndex) -> None:
     """Set the AppliedIndex by ordinary statements, making the table if need be (redo, rebuild, adopt)."""
     if not exists(cursor):
         cursor.execute(DDL)
-    cursor.execute(f"UPDATE main.{TABLE} SET applied = ? WHERE rowid = 1", (pack(index),))
+    cursor.execute(f"UPDATE main.{TABLE} SET applied = ? WHERE rowid = 1", (pack(*index),))
 
 
 def first(stream: bytes) -> AppliedIndex:

@@ -36,6 +36,8 @@ _PATIENCE = 0.2
 """Seconds that opening waits for the locks, to redo what is missing; a writer may hold them for long."""
 BARE_BEGIN = "BEGIN/*bare*/"
 """Begins the transaction around one bare statement. No program knows of it, so no trace shows it."""
+_DEFERRED = frozenset({BARE_BEGIN, "BEGIN", "BEGIN ", "BEGIN DEFERRED"})
+"""What takes no lock, without asking SQLite. A program may word it otherwise."""
 
 
 class Boundaries:
@@ -86,7 +88,7 @@ class Boundaries:
 
     def enter(self, plan: Plan) -> bool:
         """See that a transaction is open and joined. Returns True if it is for this statement alone."""
-        bare = False
+        bare = begun = False
         if not self.db.in_transaction:
             begin = self.begin_text
             if begin is None or not plan.is_dml or self._autocommit is True:
@@ -98,9 +100,10 @@ class Boundaries:
                     self.planner.internal -= 1
             else:
                 self.start(begin)
+            begun = True
         if not self.capture.joined:
             try:
-                self.transactions.join()
+                self.transactions.join(untouched=begun)
             except BaseException as error:
                 if plan.kind is Kind.ROWS:
                     self.counters.changes = None  # A statement that failed has changed nothing, begun or not.
@@ -174,7 +177,7 @@ class Boundaries:
         except Exception as error:
             self.transactions.begun = before
             self.failed(error)
-        if self.db.txn_state("main") == apsw.SQLITE_TXN_WRITE:
+        if begin not in _DEFERRED and self.db.txn_state("main") == apsw.SQLITE_TXN_WRITE:
             # BEGIN IMMEDIATE or EXCLUSIVE. Joining now means that what it reads next is the log's end.
             try:
                 self.transactions.join(untouched=True)
@@ -329,7 +332,7 @@ class Boundaries:
         stream = self.stream
         if stream.folder is not None and index.next_offset:
             place = Place(index.segment, index.position)
-            remember(stream.folder, stream.log.stream, stream.log.head, applied.pack(index), place)
+            remember(stream.folder, stream.log.stream, stream.log.head, applied.pack(*index), place)
 
     def _file_index(self) -> AppliedIndex:
         log = self.stream.log

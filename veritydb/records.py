@@ -107,30 +107,28 @@ class Writer:
         self._seal = sealer.seal
         self._key_id = sealer.key_id
 
-    def commit(self, identity: bytes, body: bytes, spilled: Spilled | None = None) -> None:
-        """Make a record of one transaction and append it; durable when this returns.
-
-        ``body`` is the encoded tail part. Raises LogUnavailable if the record is certainly not in the log,
-        OutcomeUnknown if that cannot be told, TransactionTooLarge before anything was written.
-        """
-        self._record(Kind.DATA, identity, body, spilled, 1)
-
     def note(self, events: Sequence[Event]) -> None:
         """Append a record without transactions: genesis, or a new generation."""
         identity = os.urandom(16)
         generation = self._log.head.generation + any(isinstance(event, Cut) for event in events)
         body = encode_part([Piece(identity, "", "", events, False)])
-        self._record(Kind.GENERATION, identity, body, None, 0, generation)
+        self.commit(identity, body, kind=Kind.GENERATION, count=0, generation=generation)
 
-    def _record(
+    def commit(
         self,
-        kind: Kind,
         identity: bytes,
         body: bytes,
-        spilled: Spilled | None,
-        count: int,
+        spilled: Spilled | None = None,
+        *,
+        kind: Kind = Kind.DATA,
+        count: int = 1,
         generation: int | None = None,
     ) -> None:
+        """Make a record of one transaction and append it; durable when this returns.
+
+        ``body`` is the encoded tail part. Raises LogUnavailable if the record is certainly not in the log,
+        OutcomeUnknown if that cannot be told, TransactionTooLarge before anything was written.
+        """
         head = self._log.head
         now = time.time_ns() // 1000
         if now < head.timestamp:

@@ -44,7 +44,7 @@ def run_rows(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any) -
             counters.changes = None
         session.statement_failed(error, mark, bare=bare)
     counters.changes = None
-    if capture.virtual_tables:
+    if capture.catalog.virtual:
         session.virtual_written(plan)
     if bare:
         changes = counters.current()

@@ -26,7 +26,6 @@ from typing import TypeVar
 import apsw
 
 from veritydb import applied
-from veritydb.applied import AppliedIndex
 from veritydb.codec import encode_single
 from veritydb.counters import Counters
 from veritydb.errors import (
@@ -85,6 +84,8 @@ class Transactions:
         self._applied: bytes | None = None
         """The AppliedIndex last known to agree with ``_agreed``, as stored."""
         self._agreed: object = None
+        self._version: int | None = None
+        """SQLite's number of the file's state in which that was stored."""
         self._pending: bytes | None = None
         self._identity: bytes | None = None
         self._spilled: Spilled | None = None
@@ -122,6 +123,7 @@ class Transactions:
         if self.broken is not None:
             raise OutcomeUnknown("an earlier commit's fate is unknown; open a new connection") from self.broken
         planner = self._planner
+        capture = self.capture
         self._failure = None
         if self._active:
             self._reset()  # An interruption came between a commit and the lines that note it.
@@ -129,13 +131,16 @@ class Transactions:
         changes = self.counters.current()
         planner.internal += 1
         try:
-            self.capture.join()
+            capture.join()
             self.counters.hold(changes)
             log = self._log
             log.acquire(self.timeout)
             self._active = True
             self.said = (self.actor, self.reason)
-            stored = self._inner.execute(_SELECT_APPLIED).get
+            # In the state that our last commit left, the row says what that commit wrote.
+            stored = self._applied
+            if capture.version != self._version:
+                stored = self._inner.execute(_SELECT_APPLIED).get
             if stored != self._applied or log.head is not self._agreed or log.torn is not None:
                 self._compare(stored, untouched=untouched)
             elif self._path and _inode(self._path) != self._inode:
@@ -207,6 +212,8 @@ class Transactions:
                     self._applied = self._pending
                     self._agreed = head = self._log.head
                     self.last_offset = head.next_offset - 1
+                    if self._path:  # Connections to one database in memory count together, at any time.
+                        self._version = self.capture.committed()
                     self._reset()
                     if self.topic.notify is not None:
                         self.topic.publish(head.next_offset)
@@ -252,18 +259,23 @@ class Transactions:
 
     def on_sync(self) -> None:
         """Write the AppliedIndex into the committing transaction. Runs for every commit route, perhaps twice."""
-        if not self.capture.captured:
+        if not self.capture.announced:
             return
-        segment, position = self._log.place()
-        head = self._log.head
-        self._expected = head.next_offset + 1
+        log = self._log
+        segment, position = log.place()
+        head = log.head
+        self._expected = expected = head.next_offset + 1
         identity = self._identity
         if identity is None:
             identity = self._identity = os.urandom(16)
-        self._pending = pending = _pack(
-            AppliedIndex(self._log.stream, head.next_offset + 1, identity, head.hash, segment, position)
-        )
-        handle = self._as_writer(self._open_applied)
+        self._pending = pending = _pack(log.stream, expected, identity, head.hash, segment, position)
+        try:
+            handle = self._db.blob_open("main", _TABLE, "applied", 1, True)
+        except apsw.ReadOnlyError:
+            handle = self._as_writer(self._open_applied)
+        except apsw.SchemaChangeError as error:
+            # Under the write lock nobody changes the schema: it is what SQLite says when it was interrupted here.
+            raise apsw.InterruptError("interrupted") from error
         try:
             handle.write(pending)
         finally:
@@ -397,7 +409,7 @@ class Transactions:
         finally:
             self._planner.internal -= 1
             self.capture.enabled = True
-        self._applied = None
+        self._applied = self._version = None
 
     # Inside -----------------------------------------------------------------------------------------------------------
 
@@ -439,7 +451,8 @@ class Transactions:
         self._identity = None
         self._appending = False
         self._active = False
-        self.drop_spilled()
+        if self._spilled is not None:
+            self.drop_spilled()
         self._log.release()
 
     def drop_spilled(self) -> None:
