@@ -59,8 +59,8 @@ def main() -> int:
                     measured.ours,
                     measured.peer,
                     f"{measured.value:.2f}{measured.unit}",
-                    f"{sign} {measured.floor:g}",
-                    "ok" if measured.holds else "MISSED",
+                    "" if measured.floor is None else f"{sign} {measured.floor:g}",
+                    "" if measured.floor is None else "ok" if measured.holds else "MISSED",
                 )
                 missed += not measured.holds
             table.add_row("  fsync probe", f"{probe:.2f} ms", "", "", "", end_section=True)
