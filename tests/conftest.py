@@ -12,10 +12,14 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.internal.conjecture import providers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+    from typing import TypeAlias
 
     from tests.support.life import Life
+
+    Count: TypeAlias = Callable[[str, int], None]
+    """Adds to a count of what a test has done, which the end of the run reports."""
 
 # Hypothesis loads a profile of its own when it sees the variable CI, so a suite without an explicit profile explores
 # other examples there than it did where it was written. These two profiles depend on nothing around them.
@@ -54,6 +58,32 @@ def pytest_configure(config: pytest.Config) -> None:
     """Pick the profile, unless the command line names one."""
     if not config.getoption("--hypothesis-profile", None):
         settings.load_profile("campaign" if config.getoption("--campaign") else "fixed")
+
+
+@pytest.fixture
+def count_of(request: pytest.FixtureRequest) -> Count:
+    """Count what the test has done: kills, faults, places. ``make campaign`` ends with the sums."""
+
+    def add(what: str, count: int) -> None:
+        request.node.user_properties.append(("count", (what, int(count))))
+
+    return add
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Report the sums, after a campaign."""
+    if not config.getoption("--campaign"):
+        return
+    sums: dict[str, int] = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, value in getattr(report, "user_properties", ()):
+                if name == "count" and report.when == "call":
+                    sums[value[0]] = sums.get(value[0], 0) + value[1]
+    if sums:
+        terminalreporter.section("what was tried")
+        for what in sorted(sums):
+            terminalreporter.line(f"{sums[what]:>13,} {what}")
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -19,6 +19,9 @@ import veritydb
 from tests.support import files
 from tests.support.life import RAW, Life
 from tests.support.twins import See, same
+
+if TYPE_CHECKING:
+    from tests.conftest import Count
 
 SCHEMA = """
 CREATE TABLE t(id INTEGER PRIMARY KEY AUTOINCREMENT, a, g AS (a || '!'));
@@ -51,7 +54,7 @@ def work(db: veritydb.Connection) -> None:
 
 
 @pytest.mark.parametrize("steps", [1, 7])
-def test_a_progress_handler_may_stop_any_step(life: Life, steps: int, campaign: bool) -> None:
+def test_a_progress_handler_may_stop_any_step(life: Life, steps: int, campaign: bool, count_of: Count) -> None:
     """Also one that VerityDB makes for itself: what was acknowledged is in the log, what failed is in neither."""
     for number in itertools.count(1, 1 if campaign else 23):
         db = life.connect(f"{number}.db", isolation_level=None)
@@ -69,6 +72,7 @@ def test_a_progress_handler_may_stop_any_step(life: Life, steps: int, campaign: 
             db.execute("ROLLBACK")
         db.execute("INSERT INTO t(a) VALUES ('after')")
         assert why in ("", "interrupted")
+        count_of("steps that a progress handler stopped", bool(why))
         if not why:
             assert next(calls) <= number
             return

@@ -16,7 +16,7 @@ import tempfile
 from collections import Counter
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import apsw
 import pytest
@@ -34,6 +34,9 @@ from tests.support.strategies import COMPARED_WITH_SESSION, SCHEMA, statements
 from veritydb.records import Reader
 from veritydb.replay.applier import Applier
 from veritydb.sealing import Opener
+
+if TYPE_CHECKING:
+    from tests.conftest import Count
 
 _LEVELS: tuple[str | None, ...] = (None, None, "", "IMMEDIATE")
 """The isolation levels of the connections that write."""
@@ -311,11 +314,17 @@ class EncryptedMachine(Machine):
 
 
 @pytest.mark.parametrize(("machine", "share"), [(Machine, 1.0), (EncryptedMachine, 0.3)], ids=["plain", "encrypted"])
-def test_random_programs_do_what_they_do_in_sqlite(machine: type[Machine], share: float, campaign: bool) -> None:
+def test_random_programs_do_what_they_do_in_sqlite(
+    machine: type[Machine], share: float, campaign: bool, count_of: Count
+) -> None:
     count = int((2_000 if campaign else 40) * share)
     Machine.met.clear()
     run_state_machine_as_test(machine, settings=settings(max_examples=count, report_multiple_bugs=False))
     met = Machine.met
+    count_of("random programs", count)
+    count_of("transactions compared with SQLite's, with its session, and with the log replayed", met[0])
+    count_of("SQLITE_BUSY met alike", met[apsw.SQLITE_BUSY])
+    count_of("SQLITE_BUSY_SNAPSHOT met alike", met[apsw.SQLITE_BUSY_SNAPSHOT])
     assert met[apsw.SQLITE_BUSY] > count
     assert met[apsw.SQLITE_BUSY_SNAPSHOT] > count / 8
     assert met[0] > count

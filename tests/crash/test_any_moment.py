@@ -14,7 +14,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -25,6 +25,9 @@ from tests.crash.ledger import Ledger
 from tests.crash.small import make_small
 from tests.support import files
 from tests.support.life import RAW
+
+if TYPE_CHECKING:
+    from tests.conftest import Count
 
 PLACES_MAX = 20_000
 TIMEOUT = 0.5
@@ -103,7 +106,7 @@ def hooks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.parametrize("commit", [bare, explicit, implicit, autocommit_many, returning, large])
 def test_wherever_a_commit_is_interrupted_the_program_is_told_the_truth(
-    folder: Path, commit: Callable[[veritydb.Connection, int], None], campaign: bool
+    folder: Path, commit: Callable[[veritydb.Connection, int], None], campaign: bool, count_of: Count
 ) -> None:
     path = folder / "life.db"
     ledger.create(path, RAW)
@@ -137,6 +140,7 @@ def test_wherever_a_commit_is_interrupted_the_program_is_told_the_truth(
             if not where:
                 break
     assert len(told.attempted) > 50
+    count_of("places of a commit that were interrupted", at // step)
     ledger.examine(path, told, key=RAW)
 
 
@@ -156,7 +160,7 @@ def go_on(path: Path, db: veritydb.Connection, told: Ledger, numbers: Iterator[i
 
 @pytest.mark.parametrize("state", beginnings.STATES)
 def test_wherever_opening_is_interrupted_nothing_is_lost_and_no_lock_is_left(
-    folder: Path, state: str, campaign: bool
+    folder: Path, state: str, campaign: bool, count_of: Count
 ) -> None:
     beginning = beginnings.make(folder, state)
     path = folder / "run" / NAME
@@ -179,5 +183,6 @@ def test_wherever_opening_is_interrupted_nothing_is_lost_and_no_lock_is_left(
             error.add_note(interrupting.where)
             raise
         shutil.rmtree(path.parent)
+        count_of("places of an opening that were interrupted", bool(interrupting.where))
         if not interrupting.where:
             break

@@ -12,6 +12,7 @@ import errno
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import apsw
 import pytest
@@ -24,6 +25,9 @@ from tests.crash.ledger import Ledger
 from tests.crash.small import make_small
 from tests.crash.system_calls import SystemCalls
 from tests.support.life import RAW
+
+if TYPE_CHECKING:
+    from tests.conftest import Count
 
 CALLS_MAX = 2000
 """More than any of the workloads makes: a test that reaches it does not end by itself."""
@@ -102,7 +106,7 @@ def injected(layer: str, faults: Faults, vfs: FaultyVFS) -> Iterator[str]:
 @pytest.mark.parametrize("state", beginnings.STATES)
 @pytest.mark.parametrize("layer", LAYERS)
 def test_whichever_call_fails_the_caller_is_told_the_truth(
-    folder: Path, vfs: FaultyVFS, state: str, layer: str, campaign: bool
+    folder: Path, vfs: FaultyVFS, state: str, layer: str, campaign: bool, count_of: Count
 ) -> None:
     beginning = beginnings.make(folder, state)
     for kind in KINDS if campaign else list(KINDS)[:2]:
@@ -111,6 +115,7 @@ def test_whichever_call_fails_the_caller_is_told_the_truth(
                 break
         else:
             raise AssertionError("the calls do not end")
+        count_of(f"calls that failed, {layer}", at - 1)
 
 
 def fail(folder: Path, vfs: FaultyVFS, beginning: Beginning, layer: str, kind: str, at: int) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,6 +19,9 @@ from tests.support import files
 from tests.support.child import POINTS
 from tests.support.life import RAW
 from tests.support.processes import Child, Ended, run
+
+if TYPE_CHECKING:
+    from tests.conftest import Count
 
 SCRIPT = Path(__file__).parent / "scripts" / "commits.py"
 COUNT = 60
@@ -72,7 +76,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("point", POINTS)
 def test_a_process_killed_at_a_mark_loses_nothing_that_it_acknowledged(
-    folder: Path, point: str, campaign: bool
+    folder: Path, point: str, campaign: bool, count_of: Count
 ) -> None:
     mortals = Mortals(folder / "mortal.db")
     chance = random.Random(point)
@@ -83,14 +87,20 @@ def test_a_process_killed_at_a_mark_loses_nothing_that_it_acknowledged(
     for count in counts:
         mortals.die_at(point, count)
     assert mortals.deaths == len(counts)
+    count_of("SIGKILLs at marks", mortals.deaths)
+    count_of("transactions acknowledged before a SIGKILL", len(mortals.ledger.acknowledged))
     if point == "torn append":
         with files.opened_log(mortals.path) as log:
             assert log.head.generation == len(counts)  # The log says of each cut that it was made.
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_a_process_killed_anywhere_loses_nothing_that_it_acknowledged(folder: Path, seed: int, campaign: bool) -> None:
+def test_a_process_killed_anywhere_loses_nothing_that_it_acknowledged(
+    folder: Path, seed: int, campaign: bool, count_of: Count
+) -> None:
     mortals = Mortals(folder / "mortal.db")
     chance = random.Random(seed)
     for _ in range(130 if campaign else 8):
         mortals.die_after(chance.randint(0, COUNT // 2), chance.uniform(0, PAUSE_MAX))
+    count_of("SIGKILLs at random moments", mortals.deaths)
+    count_of("transactions acknowledged before a SIGKILL", len(mortals.ledger.acknowledged))

@@ -6,11 +6,15 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.support import files
 from tests.support.life import RAW
 from tests.support.processes import run
 from veritydb.replay.compare import differences
+
+if TYPE_CHECKING:
+    from tests.conftest import Count
 
 SCRIPT = Path(__file__).parent / "scripts" / "large.py"
 ROOT = Path(__file__).parents[2]
@@ -32,16 +36,22 @@ def most_memory_unhurried(what: str, path: Path, size: int) -> int:
     return int(ended.stdout.split()[-1])
 
 
-def test_a_transaction_larger_than_memory_is_written_redone_and_rebuilt(tmp_path: Path, campaign: bool) -> None:
+def test_a_transaction_larger_than_memory_is_written_redone_and_rebuilt(
+    tmp_path: Path, campaign: bool, count_of: Count
+) -> None:
     path, rows = tmp_path / "large.db", 2_000_000 if campaign else 200_000
-    assert most_memory("commit", path, rows) < MEMORY_MAX
-    assert most_memory("rebuild", path, rows) < MEMORY_MAX
+    for what in ("commit", "rebuild"):
+        most = most_memory(what, path, rows)
+        count_of(f"bytes of memory, one transaction, {what}", most)
+        assert most < MEMORY_MAX
 
     # A file from before the transaction: it is redone when the file is opened.
     behind = tmp_path / "behind.db"
     shutil.copytree(f"{path}-log", f"{behind}-log")
     shutil.copy(earlier(path, tmp_path), behind)
-    assert most_memory("redo", behind, rows) < MEMORY_MAX
+    most = most_memory("redo", behind, rows)
+    count_of("bytes of memory, one transaction, redo", most)
+    assert most < MEMORY_MAX
 
     assert files.chain_is_whole(path)
     with files.opened(path, RAW) as life:
@@ -59,12 +69,17 @@ def earlier(path: Path, folder: Path) -> Path:
     return target
 
 
-def test_a_log_larger_than_memory_is_written_rebuilt_and_verified(tmp_path: Path, campaign: bool) -> None:
+def test_a_log_larger_than_memory_is_written_rebuilt_and_verified(
+    tmp_path: Path, campaign: bool, count_of: Count
+) -> None:
     """In the campaign one of 5 GB, where the disk has room for it and half as much again."""
     path, size = tmp_path / "long.db", 5_000_000_000 if campaign else 60_000_000
     size = min(size, shutil.disk_usage(tmp_path).free * 2 // 3)
-    assert most_memory_unhurried("fill", path, size) < MEMORY_MAX
-    assert sum(file.stat().st_size for file in Path(f"{path}-log").glob("*.seg")) >= size
-    assert most_memory_unhurried("rebuild", path, 0) < MEMORY_MAX
-    assert most_memory_unhurried("verify", path, 0) < MEMORY_MAX
+    for what in ("fill", "rebuild", "verify"):
+        most = most_memory_unhurried(what, path, size)
+        count_of(f"bytes of memory, long log, {what}", most)
+        assert most < MEMORY_MAX
+    length = sum(file.stat().st_size for file in Path(f"{path}-log").glob("*.seg"))
+    count_of("bytes of the long log", length)
+    assert length >= size
     shutil.rmtree(f"{path}-log")

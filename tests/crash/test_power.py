@@ -11,7 +11,7 @@ import random
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import apsw
 import pytest
@@ -21,6 +21,9 @@ from tests.crash import ledger
 from tests.crash.ledger import Ledger
 from tests.crash.small import make_small
 from tests.support.life import RAW
+
+if TYPE_CHECKING:
+    from tests.conftest import Count
 
 SECTOR = 512
 VFS = "syncing"
@@ -95,7 +98,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("harm", [cut, lose, spoil])
 def test_a_wal_that_never_reached_the_disk_costs_nothing(
-    folder: Path, vfs: SyncingVFS, harm: Harm, campaign: bool
+    folder: Path, vfs: SyncingVFS, harm: Harm, campaign: bool, count_of: Count
 ) -> None:
     chance = random.Random(harm.__name__)
     path, image = folder / "life.db", folder / "image" / "life.db"
@@ -116,6 +119,7 @@ def test_a_wal_that_never_reached_the_disk_costs_nothing(
     finally:
         db.close()
     assert lost  # If nothing had been lost, nothing would have been redone.
+    count_of("power failures that took something of the WAL", lost)
     assert vfs.synced[f"{path}-wal"]
 
 

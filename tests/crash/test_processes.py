@@ -21,6 +21,8 @@ from veritydb.replay.rebuilding import rebuild
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.conftest import Count
+
 SCRIPT = Path(__file__).parent / "scripts" / "contend.py"
 WORKERS = 8
 
@@ -87,13 +89,14 @@ def unlink(path: Path) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
-def test_processes_that_write_at_once_make_one_chain(folder: Path, campaign: bool) -> None:
+def test_processes_that_write_at_once_make_one_chain(folder: Path, campaign: bool, count_of: Count) -> None:
     path, count = folder / "shared.db", 500 if campaign else 40
     ledger.create(path, RAW)
     with crowd(path) as processes:
         processes.commit(count)
         assert processes.end() == 0
     assert len(processes.ledger.acknowledged) == WORKERS * count
+    count_of("commits of 8 processes at once", WORKERS * count)
     # Offset 0 made the tables. Every offset was given to exactly one transaction, and none is missing.
     assert sorted(processes.offsets.values()) == list(range(1, WORKERS * count + 1))
     in_log = {transaction.offset: transaction.actor for transaction in files.transactions(path, RAW)}
@@ -169,7 +172,7 @@ def test_a_file_that_is_unlinked_at_any_moment_costs_nothing_that_is_in_the_log(
 
 
 @pytest.mark.slow
-def test_all_at_once_costs_nothing_that_is_in_the_log(folder: Path, campaign: bool) -> None:
+def test_all_at_once_costs_nothing_that_is_in_the_log(folder: Path, campaign: bool, count_of: Count) -> None:
     """Eight processes, most of which die at some mark, and a file that is taken away under them again and again."""
     if not campaign:
         pytest.skip("part of the campaign: as above, and it takes a minute")
@@ -192,6 +195,7 @@ def test_all_at_once_costs_nothing_that_is_in_the_log(folder: Path, campaign: bo
             unlink(path)
         assert processes.end() == len(deaths)
     assert len(processes.ledger.acknowledged) >= 2 * count
+    count_of("commits of 8 processes, 6 killed, their file taken away 40 times", len(processes.ledger.acknowledged))
     offsets = [transaction.offset for transaction in files.transactions(path, RAW)]
     assert offsets == list(range(len(offsets)))
     in_log = {transaction.offset: transaction.actor for transaction in files.transactions(path, RAW)}

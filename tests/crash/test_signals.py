@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,11 +15,14 @@ from tests.support.child import POINTS
 from tests.support.life import RAW
 from tests.support.processes import run
 
+if TYPE_CHECKING:
+    from tests.conftest import Count
+
 SCRIPT = Path(__file__).parent / "scripts" / "interrupt.py"
 
 
 @pytest.mark.parametrize("signal", ["INT", "TERM"])
-def test_a_signal_that_raises_tells_the_truth_about_the_transaction(folder: Path, signal: str) -> None:
+def test_a_signal_that_raises_tells_the_truth_about_the_transaction(folder: Path, signal: str, count_of: Count) -> None:
     path = folder / "interrupted.db"
     ledger.create(path, RAW)
     ended = run(SCRIPT, path, signal)
@@ -33,6 +36,7 @@ def test_a_signal_that_raises_tells_the_truth_about_the_transaction(folder: Path
         assert not case["open"], case
     assert {case["at"].partition(":")[0] for case in cases if case["met"]} == set(POINTS)
 
+    count_of(f"commits interrupted by SIG{signal}", sum(bool(case["met"]) for case in cases))
     numbers = {case["number"] for case in cases}
     refused = {case["number"] for case in cases if case["committed_offset"] is None}
     recovered = ledger.examine(path, Ledger(numbers, numbers - refused, refused), key=RAW)
