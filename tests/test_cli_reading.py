@@ -313,6 +313,7 @@ def test_a_generated_key_file_is_its_owners_alone(tmp_path: Path) -> None:
     assert command("keys", "generate", file).code == 0
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert command("keys", "generate", file).code == 2
+    assert command("keys", "generate", tmp_path / "other.key", "--json").json == {"made": str(tmp_path / "other.key")}
     plain = tmp_path / "plain.db"
     with sqlite3.connect(plain) as db:
         db.execute("CREATE TABLE t(a)")

@@ -7,12 +7,15 @@ import pty
 import sqlite3
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 import veritydb as package
 from tests.support.cli import COMMAND, KEY, command, environment, veritydb
 from veritydb.cli import exits
+from veritydb.cli.app import app
 
 
 @pytest.fixture
@@ -143,13 +146,13 @@ def test_a_locale_without_the_character_is_no_reason_to_fail(tmp_path: Path, enc
     assert "verify" in help_text.out
 
 
-def at_a_terminal(*arguments: object, typed: bytes, **variables: str) -> tuple[int, str]:
-    """Run with a terminal as input and error stream, type, and return the exit code and what was shown."""
+def at_a_terminal(*arguments: object, typed: bytes, output: Any = None, **variables: str) -> tuple[int, str]:
+    """Run with a terminal, type, and return the exit code and what was shown; the output may go elsewhere."""
     master, slave = pty.openpty()
     run = subprocess.Popen(
         [*COMMAND, *map(str, arguments)],
         env=environment(None, TERM="xterm", **variables),
-        stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+        stdin=slave, stdout=slave if output is None else output, stderr=slave, start_new_session=True,
     )  # fmt: skip
     os.close(slave)
     shown = b""
@@ -192,9 +195,30 @@ def test_colours_are_for_terminals_and_can_be_switched_off(clinic: Path) -> None
     assert "\x1b[" not in bare
 
 
+def test_long_commands_show_how_far_they_are_where_that_disturbs_no_result(clinic: Path, tmp_path: Path) -> None:
+    for words, what in (
+        (["verify", clinic], "reading the chain"),
+        (["replay", clinic, tmp_path / "again.db"], "replaying the log"),
+        (["log", clinic], "reading the log"),
+    ):
+        with (tmp_path / "output").open("wb") as output:
+            code, shown = at_a_terminal(*words, typed=KEY.encode() + b"\n", output=output)
+        assert code == 0, shown
+        assert what in shown
+        assert "\x1b" not in (tmp_path / "output").read_text()
+    assert "reading the log" not in at_a_terminal("log", clinic, typed=KEY.encode() + b"\n")[1]
+
+
 def test_every_command_explains_itself() -> None:
     """With an example, and without needing a database."""
-    for words in (["info"], ["log"], ["verify"], ["replay"], ["adopt"], ["export"], ["keys", "export"]):
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    words_of = [
+        [name, *inner]
+        for name, one in commands.items()
+        for inner in ([[each] for each in one.commands] if hasattr(one, "commands") else [[]])
+    ]
+    assert ["keys", "generate"] in words_of
+    for words in words_of:
         ran = command(*words, "--help")
         assert ran.code == 0
         assert f"veritydb {' '.join(words)} " in ran.out

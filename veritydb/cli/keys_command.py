@@ -53,6 +53,7 @@ def export(database: Database, key_file: KeyFile = None, json: Json = False) -> 
 @app.command(epilog="veritydb keys generate clinic.key\n\nveritydb adopt clinic.db --key-file clinic.key")
 def generate(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The key file to make.", show_default=False)],
+    json: Json = False,
 ) -> None:
     """Make a file with a new random key, readable by its owner only. Keep a copy: without it the data is gone."""
     try:
@@ -63,7 +64,10 @@ def generate(
         stream.write(f"{keys.HEX_PREFIX}{secrets.token_hex(keys.KEY_BYTES)}\n")
         stream.flush()
         os.fsync(stream.fileno())
-    write_fields({"made": file})
+    if json:
+        write_json({"made": str(file)})
+    else:
+        write_fields({"made": file})
 
 
 def _keyring(database: Path, key_file: Path | None) -> Keyring:

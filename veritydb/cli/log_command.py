@@ -9,7 +9,7 @@ import contextlib
 import json as json_module
 import sys
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import chain
@@ -21,7 +21,7 @@ from rich.text import Text
 
 from veritydb.cli.asking import key_for
 from veritydb.cli.options import Database, Json, KeyFile
-from veritydb.cli.output import json_value, printable, time_text
+from veritydb.cli.output import json_value, printable, progress_bar, time_text
 from veritydb.errors import ConfigurationError
 from veritydb.events import BlobWrite, Clear, Event, Image, Op, RawText, Rows, Schema, Sequence, Setting, Value
 from veritydb.records import Reader, Transaction
@@ -33,6 +33,8 @@ _VERBS = {Op.INSERT: "insert", Op.UPDATE: "update", Op.DELETE: "delete"}
 _VALUE_MAX = 60
 _SCHEMA_SHOWN_MAX = 3
 _SQL_MAX = 100
+_REPORT_EVERY = 256
+"""Transactions between two reports of progress."""
 
 Selected: TypeAlias = "tuple[Transaction, Iterator[Event]]"
 """A transaction, and those of its events that are to be shown."""
@@ -84,12 +86,13 @@ def log(
     key = key_for(database, key_file)
     folder = database if database.is_dir() else log_folder(database)
     opened, keyring = open_log(folder, key, database=str(database))
-    with contextlib.closing(opened):
+    with contextlib.closing(opened), progress_bar(beside_output=True) as progress:
         reader = Reader(opened, Opener(keyring))
         start = first or 0
         if last is not None and not wanted.selective:
             start = max(start, opened.head.next_offset - last)
-        found = wanted.of(reader, start)
+        total = opened.head.next_offset
+        found = wanted.of(reader, start, lambda done: progress("reading the log", done, total))
         if last is not None and wanted.selective:
             found = _newest(reader, wanted, found, last)
         writer: Writer = JsonLines(changes=changes) if json else Lines(changes=changes)
@@ -112,9 +115,11 @@ class Wanted:
         """Whether not all transactions are wanted."""
         return any(value is not None for value in (self.since, self.until, self.actor, self.table))
 
-    def of(self, reader: Reader, start: int) -> Iterator[Selected]:
-        """Yield the transactions from offset ``start`` on that are wanted."""
+    def of(self, reader: Reader, start: int, progress: Callable[[int], None]) -> Iterator[Selected]:
+        """Yield the transactions from offset ``start`` on that are wanted; report how far it has come."""
         for transaction in reader.transactions(start):
+            if transaction.offset % _REPORT_EVERY == 0:
+                progress(transaction.offset)
             if self.until is not None and transaction.timestamp > self.until:
                 return  # The log's time does not go back.
             if self._admits(transaction):

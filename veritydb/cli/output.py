@@ -79,10 +79,14 @@ def count_text(count: int, singular: str) -> str:
 
 
 @contextmanager
-def progress_bar() -> Generator[Callable[[str, int, int], None]]:
-    """Yield what a long work calls with (what, done, total); it is shown if somebody is looking at a terminal."""
+def progress_bar(*, beside_output: bool = False) -> Generator[Callable[[str, int, int], None]]:
+    """Yield what a long work calls with (what, done, total); it is shown if somebody is looking at a terminal.
+
+    ``beside_output`` says that results are written meanwhile: where they go to the terminal, they are progress enough.
+    """
     console = Console(stderr=True)
-    if not console.is_terminal or os.environ.get("TERM") == "dumb":
+    shown = console.is_terminal and os.environ.get("TERM") != "dumb"
+    if not shown or (beside_output and sys.stdout.isatty()):
         yield lambda what, done, total: None
         return
     columns = (
@@ -92,7 +96,7 @@ def progress_bar() -> Generator[Callable[[str, int, int], None]]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as bars:
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as bars:
         task = bars.add_task("", total=None)
         current = ""
 
