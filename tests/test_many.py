@@ -161,3 +161,20 @@ def test_temporary_rows_wait_for_nobodys_lock(life: Life) -> None:
     writer.execute("ROLLBACK")
     other.executemany("INSERT INTO t VALUES (?)", [(1,)])
     other.commit()
+
+
+def test_what_another_connection_has_done_to_the_schema_is_known(tmp_path: Path) -> None:
+    """A trigger that has come in between changes rows of its own, which are not the statement's."""
+
+    def program(module: Any, see: See) -> None:
+        path = see.folder / "many.db"
+        one, other = (see.opened(module.connect(path, isolation_level=level)) for level in ("", None))
+        one.executescript(SCHEMA)
+        see(lambda: one.executemany("INSERT INTO u VALUES (?)", [(1,), (2,)]).rowcount)
+        one.commit()
+        other.execute("CREATE TRIGGER tu AFTER INSERT ON u BEGIN INSERT INTO log VALUES (1), (2), (3); END")
+        see(lambda: one.executemany("INSERT INTO u VALUES (?)", [(3,), (4,)]).rowcount)
+        see(lambda: one.execute("INSERT INTO u VALUES (5)").rowcount)
+        looked_at(see, one)
+
+    same(tmp_path, program)
