@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 
 from tests.support.node import ANYWHERE, STREAM, Node, name, record
@@ -41,6 +43,10 @@ from veritydb.kernel import (
     session,
     snapshot,
 )
+from veritydb.packing import Shape, Structs, pack, unpack
+
+snapshots = importlib.import_module("veritydb.kernel.snapshot")  # The function of this name hides the module.
+SHAPES = (Shape(15), Shape(10), Shape(7, blobs=True))
 
 
 def appended(node: Node, number: int) -> Appended:
@@ -205,3 +211,19 @@ def test_equal_states_have_equal_bytes_and_others_are_refused() -> None:
     with pytest.raises(BadSnapshot):
         restore(data[:-8])
     assert ZERO_HASH not in {it.hash for it in node.state.streams.values()}
+
+
+def test_a_snapshot_says_nothing_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = Node(STREAM)
+    node.ask(Resolve(STREAM, name(2), 0))
+    fields, (streams, ids, sessions) = unpack(snapshot(node.state), 4, *SHAPES)
+    assert isinstance(streams, Structs)
+    assert isinstance(ids, Structs)
+    assert restore(pack(fields, streams, ids, sessions)) == node.state
+    with pytest.raises(BadSnapshot, match="decided twice"):
+        restore(pack(fields, streams, ids._replace(fields=ids.fields * 2), sessions))
+    with pytest.raises(BadSnapshot, match="says something twice"):
+        restore(pack(fields, streams._replace(fields=streams.fields * 2), ids, sessions))
+    monkeypatch.setattr(snapshots, "TOMBSTONES_MAX", 0)
+    with pytest.raises(BadSnapshot, match="1 tombstones where there may be 0"):
+        restore(snapshot(node.state))

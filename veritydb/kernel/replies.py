@@ -177,7 +177,7 @@ def encode_reply(reply: Reply) -> bytes:
         case Streams(streams):
             fields = _FIELDS.pack(VERSION, _STREAMS, 0, _NO_HASH, _NO_ID)
             return pack(fields, Structs(_INFO_WORDS, b"".join(map(_pack_info, streams))))
-        case Refused(reason):
+        case Refused(reason):  # pragma: no branch  (the last there is)
             return _pack(_REFUSED, reason, _NO_HASH, _NO_ID)
 
 

@@ -156,6 +156,8 @@ def _restore_ids(
         fates[key] = Fate(at, offset, hash_)
         recent.setdefault(at, []).append(FATE.pack(key, at, offset, hash_))
         tombstones += hash_ == ZERO_HASH
+    if len(fates) != ids.number:
+        raise BadSnapshot("an id that is decided twice")
     if tombstones > TOMBSTONES_MAX:
         raise BadSnapshot(f"{tombstones} tombstones where there may be {TOMBSTONES_MAX}")
     return fates, {at: b"".join(packed) for at, packed in recent.items()}, tombstones
