@@ -222,8 +222,12 @@ def test_a_snapshot_says_nothing_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     assert restore(pack(fields, streams, ids, sessions)) == node.state
     with pytest.raises(BadSnapshot, match="decided twice"):
         restore(pack(fields, streams, ids._replace(fields=ids.fields * 2), sessions))
-    with pytest.raises(BadSnapshot, match="says something twice"):
+    with pytest.raises(BadSnapshot, match="there twice"):
         restore(pack(fields, streams._replace(fields=streams.fields * 2), ids, sessions))
+    assert isinstance(sessions, Structs)
+    doubled = sessions._replace(fields=sessions.fields * 2, blobs=[*(sessions.blobs or ())] * 2)
+    with pytest.raises(BadSnapshot, match="says something twice"):
+        restore(pack(fields, streams, ids, doubled))
     monkeypatch.setattr(snapshots, "TOMBSTONES_MAX", 0)
     with pytest.raises(BadSnapshot, match="1 tombstones where there may be 0"):
         restore(snapshot(node.state))

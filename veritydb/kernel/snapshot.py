@@ -135,6 +135,8 @@ def _restore_streams(streams: Structs) -> tuple[dict[bytes, Stream], dict[bytes,
         placement = unpack_placement(data_class, region)
         if placement is None or placement.problem is not None:
             raise BadSnapshot("a stream's placement is none")
+        if name in by_name:
+            raise BadSnapshot("a stream that is there twice")
         if next_offset > OFFSET_MAX or below > next_offset:
             raise BadSnapshot(f"a stream of {next_offset} transactions of which {below} are forgotten")
         by_name[name] = Stream(len(by_name), placement, created, next_offset, hash_, timestamp, generation)
