@@ -121,11 +121,12 @@ class Normal(Core):
         return self.view_committed and not self._abdicating and not self._draining and self._has_room()
 
     def _has_room(self) -> bool:
+        last = self.headers[self.head]
         return (
             self.status is Status.NORMAL
             and len(self.oks) < self.options.pipeline_max
             and self.head < self.op_max
-            and self.headers[self.head].kind is not Kind.RECONFIGURE
+            and not (last.kind is Kind.RECONFIGURE and last.epoch == self.epoch)  # Nothing follows it in its epoch.
         )
 
     def _on_checkpoint(self) -> None:

@@ -167,6 +167,8 @@ class Reconfiguring(ViewChange):
         """A message of a time with other members: it counts for nothing, but tells that somebody is behind."""
         if type(message) in ANY_EPOCH or (isinstance(message, NewEpoch) and message.epoch == self.epoch):
             self._handle(message)
+        elif isinstance(message, NewEpoch) and message.epoch < self.epoch:
+            pass  # Whoever tells of the end of an epoch that is over here, too, is not behind: two would tell for ever.
         elif message.epoch < self.epoch:
             if message.view > self.view and self.is_voter:
                 self._enter_view_change(message.view)  # Its views have gone on; it must not be told of a lower one.
