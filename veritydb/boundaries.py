@@ -9,6 +9,7 @@ transactions begin, is the session's business.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from veritydb.many import Batch
 
 LEGACY_TRANSACTION_CONTROL = -1
+_PAUSE = 0.005
 _PATIENCE = 0.2
 """Seconds that opening waits for the locks, to redo what is missing; a writer may hold them for long."""
 BARE_BEGIN = "BEGIN/*bare*/"
@@ -287,6 +289,18 @@ class Boundaries:
         finally:
             self.planner.internal -= 1
 
+    def _set(self, settings: str) -> None:
+        # SQLite itself does not wait where the change to WAL meets somebody else's, or his recovery of a WAL.
+        deadline = time.monotonic() + self.transactions.timeout
+        while True:
+            try:
+                self._inner.execute(settings).fetchall()
+                return
+            except apsw.BusyError:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(_PAUSE)
+
     def _prepare(self) -> None:
         """Settings every connection has, then recovery."""
         db, stream = self.db, self.stream
@@ -302,7 +316,7 @@ class Boundaries:
                 if not stream.fresh:
                     settings.append("PRAGMA journal_mode = WAL")
             if settings:
-                self._inner.execute("; ".join(settings)).fetchall()
+                self._set("; ".join(settings))
         finally:
             self.planner.internal -= 1
             self.capture.enabled = True

@@ -127,7 +127,7 @@ def test_wherever_a_commit_is_interrupted_the_program_is_told_the_truth(
             except Interrupted as interruption:
                 offset = getattr(interruption, "committed_offset", None)
             except veritydb.LogUnavailable as error:
-                # Seen once in many runs, on CPython 3.11: what the profile function raised came out of a `with` statement
+                # Seen once in many runs, on CPython 3.11: what the profile function raised came out of a `with`
                 # as "'traceback' object is not callable". It was rolled back, and said so; that is checked as ever.
                 if not isinstance(error.__cause__, TypeError):
                     raise
