@@ -198,7 +198,7 @@ class Boundaries:
         self.capture.enabled = False
         try:
             if self.stream.path:
-                self._inner.execute("PRAGMA journal_mode = WAL").fetchall()
+                self._set("PRAGMA journal_mode = WAL")
             with self.counters.kept():
                 self._recovery.initialise(
                     self.db, self._inner, self.stream.log, self._writer, self.transactions.timeout
