@@ -16,7 +16,7 @@ from typing import Any
 def missing() -> str | None:
     """Return what is missing; None if it can be measured."""
     try:
-        import psycopg as _  # noqa: F401
+        import psycopg as _  # noqa: F401  whether it is there
     except ImportError:
         return "psycopg (with libpq) is not installed"
     return None if glob.glob("/usr/lib/postgresql/*/bin/initdb") else "PostgreSQL is not installed"

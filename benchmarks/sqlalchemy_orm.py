@@ -84,7 +84,7 @@ def measure(folder: Path, rounds: int) -> list[Measured]:
     @event.listens_for(peer, "connect")
     def durable(connection: object, _: object) -> None:
         for setting in ("journal_mode = WAL", "synchronous = FULL"):
-            connection.execute(f"PRAGMA {setting}")  # type: ignore[attr-defined]
+            connection.execute(f"PRAGMA {setting}")
 
     for engine in (ours, peer):
         Base.metadata.create_all(engine)

@@ -145,7 +145,7 @@ class Advance:
         self._task = task
 
     def __call__(self, done: int, total: int | None = None) -> None:
-        self._progress.update(self._task, completed=done, total=total)  # type: ignore[arg-type]
+        self._progress.update(self._task, completed=done, total=total)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -160,7 +160,7 @@ def main(arguments: list[str] | None = None) -> int:
     rows = max(100, min(options.rows, FLIGHTS))
 
     with contextlib.suppress(AttributeError):
-        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # A terminal that has no check mark.
+        sys.stdout.reconfigure(errors="replace")  # A terminal that has no check mark.
     report = Report()
     folder = Path(tempfile.mkdtemp(prefix="veritydb-demo-"))
     before = os.environ.get("VERITYDB_KEY")

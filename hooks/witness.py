@@ -58,31 +58,31 @@ class Witness:
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
 
-    def BestIndexObject(self, index: apsw.IndexInfo) -> bool:  # noqa: N802  the names are APSW's
+    def BestIndexObject(self, index: apsw.IndexInfo) -> bool:
         """Promise at most one row, for which a DELETE needs no statement journal."""
         index.idxFlags = apsw.SQLITE_INDEX_SCAN_UNIQUE
         index.estimatedRows = 1
         index.estimatedCost = 1.0
         return True
 
-    def UpdateDeleteRow(self, rowid: int) -> None:  # noqa: N802
+    def UpdateDeleteRow(self, rowid: int) -> None:
         """Delete nothing: there are no rows. APSW wants the method to be there for a table that may be written."""
 
-    def Disconnect(self) -> None:  # noqa: N802
+    def Disconnect(self) -> None:
         """Nothing to let go."""
 
-    def Destroy(self) -> None:  # noqa: N802
+    def Destroy(self) -> None:
         """Nothing to let go."""
 
-    def Begin(self) -> None:  # noqa: N802
+    def Begin(self) -> None:
         """Join."""
         self._listener.on_begin(self)
 
-    def Savepoint(self, level: int) -> None:  # noqa: N802
+    def Savepoint(self, level: int) -> None:
         """Hear of a savepoint."""
         self._listener.on_savepoint(self, level)
 
-    def Sync(self) -> None:  # noqa: N802
+    def Sync(self) -> None:
         """Hear of the coming commit."""
         self._listener.on_sync(self)
 
@@ -92,19 +92,19 @@ class Head(Witness):
 
     __slots__ = ()
 
-    def RollbackTo(self, level: int) -> None:  # noqa: N802
+    def RollbackTo(self, level: int) -> None:
         """Hear of a partial rollback."""
         self._listener.on_rollback_to(level)
 
-    def Release(self, level: int) -> None:  # noqa: N802
+    def Release(self, level: int) -> None:
         """Hear of a release."""
         self._listener.on_release(level)
 
-    def Commit(self) -> None:  # noqa: N802
+    def Commit(self) -> None:
         """Hear that it is done."""
         self._listener.on_end(committed=True)
 
-    def Rollback(self) -> None:  # noqa: N802
+    def Rollback(self) -> None:
         """Hear that it is undone."""
         self._listener.on_end(committed=False)
 
@@ -117,7 +117,7 @@ class Module:
     def __init__(self, witness: Witness) -> None:
         self._witness = witness
 
-    def Connect(self, *_: object) -> tuple[str, Witness]:  # noqa: N802
+    def Connect(self, *_: object) -> tuple[str, Witness]:
         """Return the table."""
         return "CREATE TABLE witness(unused)", self._witness
 
@@ -128,5 +128,5 @@ def install(db: apsw.Connection, name: str, witness: Witness) -> str:
     """Make ``witness`` known to ``db`` and return the statement by which it joins a transaction."""
     # Version 2 has the savepoint methods. From version 3 on APSW keeps one of 33 process-wide slots for each module, so
     # the seventeenth connection could not be opened.
-    db.create_module(name, Module(witness), iVersion=2, eponymous_only=True, use_bestindex_object=True)  # type: ignore[arg-type]
+    db.create_module(name, Module(witness), iVersion=2, eponymous_only=True, use_bestindex_object=True)  # type: ignore[arg-type]  # APSW's stub wants all methods
     return f"DELETE FROM main.{name} WHERE 0"

@@ -35,7 +35,7 @@ class Registrar:
         """Register a function for SQL; indexes and generated columns take only deterministic ones."""
         self.apsw_connection.create_scalar_function(name, func, narg, deterministic=deterministic)
 
-    def create_collation(self, name: str, callable: Callable[[str, str], int] | None) -> None:  # noqa: A002
+    def create_collation(self, name: str, callable: Callable[[str, str], int] | None) -> None:  # noqa: A002  APSW's word, which callers may name
         """Register a collation."""
         self.apsw_connection.create_collation(name, callable)
 
@@ -73,7 +73,7 @@ def load(register: Register) -> Callable[[Any], object] | None:
         raise ConfigurationError(f"{register} cannot be imported: {error}") from error
     if not callable(found):
         raise ConfigurationError(f"{register} is not a function")
-    return found  # type: ignore[no-any-return]
+    return found  # type: ignore[no-any-return]  # what a module holds has no type
 
 
 def prepare(db: apsw.Connection, register: Register) -> None:

@@ -469,7 +469,7 @@ def test_a_source_that_was_written_to_after_a_crash_is_read_again(tmp_path: Path
     path = make(tmp_path / "a.db", "CREATE TABLE t(a)")
 
     def crash() -> None:
-        adopting._Adoption._move_file = lambda self: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]
+        adopting._Adoption._move_file = lambda self: os.kill(os.getpid(), signal.SIGKILL)
         adopt(path, key=KEY)
 
     assert in_a_child(crash) == -9
@@ -490,7 +490,7 @@ def test_two_histories_are_never_reduced_to_one(tmp_path: Path) -> None:
     path, aside = make(tmp_path / "a.db", "CREATE TABLE t(a)"), tmp_path / "aside.db"
 
     def crash() -> None:
-        adopting._Adoption._move_file = lambda self: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]
+        adopting._Adoption._move_file = lambda self: os.kill(os.getpid(), signal.SIGKILL)
         adopt(path, key=KEY)
 
     assert in_a_child(crash) == -9
@@ -513,7 +513,7 @@ def test_an_interrupted_adoption_is_finished_only_with_its_key(tmp_path: Path) -
     path = make(tmp_path / "a.db", "CREATE TABLE t(a)")
 
     def crash() -> None:
-        adopting._Adoption._move_file = lambda self: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]
+        adopting._Adoption._move_file = lambda self: os.kill(os.getpid(), signal.SIGKILL)
         adopt(path, key=KEY)
 
     assert in_a_child(crash) == -9

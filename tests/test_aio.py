@@ -151,7 +151,7 @@ def test_a_closed_connection_says_so(path: Path, run: Callable[..., Any]) -> Non
 def test_a_connection_that_is_forgotten_warns_and_ends_its_thread(path: Path) -> None:
     async def main() -> None:
         db = await aio.connect(path)
-        with pytest.warns(ResourceWarning, match="deleted before being closed"):  # noqa: PT031
+        with pytest.warns(ResourceWarning, match="deleted before being closed"):  # noqa: PT031  the warning comes in the last line
             del db
             gc.collect()
 

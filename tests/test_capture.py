@@ -141,7 +141,7 @@ def test_the_client_is_told_of_sync_and_commit_in_this_order_and_may_write_in_sy
         with c.db.blob_open("main", "_veritydb_applied", "applied", 1, True) as blob:
             blob.write(b"done")
 
-    c.on_sync = write  # type: ignore[method-assign]
+    c.on_sync = write
     c.begin()
     c.do("INSERT INTO t VALUES (1), (2)")
     c.commit()
@@ -399,7 +399,7 @@ def test_with_a_witness_behind_it_fts_has_written_when_the_client_is_told_of_the
     c.capture.wrote_virtual("f")
     c.capture.join_tail()
     known: list[int] = []
-    c.on_sync = lambda: known.append(len(c.capture.buffer))  # type: ignore[method-assign]
+    c.on_sync = lambda: known.append(len(c.capture.buffer))
     c.cursor.execute("COMMIT")
     assert known == [len(c.offered)]
     state.apply(c.offered)

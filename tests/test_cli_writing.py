@@ -211,7 +211,7 @@ def test_long_commands_show_how_far_they_are_where_that_disturbs_no_result(clini
 
 def test_every_command_explains_itself() -> None:
     """With an example, and without needing a database."""
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    commands = typer.main.get_command(app).commands
     words_of = [
         [name, *inner]
         for name, one in commands.items()

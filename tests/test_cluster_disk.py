@@ -261,11 +261,11 @@ def test_copies_are_written_one_after_the_other(folder: Path) -> None:
     log: list[str] = []
 
     class Watching(Files):
-        def pwrite(self, fd: int, data: Any, position: int) -> int:  # type: ignore[override]
+        def pwrite(self, fd: int, data: Any, position: int) -> int:
             log.append(f"write {position // COPY_SIZE}")
             return os.pwrite(fd, data, position)
 
-        def fdatasync(self, fd: int) -> None:  # type: ignore[override]
+        def fdatasync(self, fd: int) -> None:
             log.append("sync")
             os.fdatasync(fd)
 
@@ -341,7 +341,7 @@ def test_where_the_cache_cannot_be_passed_by_files_are_ordinary(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Refusing(Files):
-        def open(self, path: Any, flags: int, mode: int = 0o777) -> int:  # type: ignore[override]
+        def open(self, path: Any, flags: int, mode: int = 0o777) -> int:
             if flags & os.O_DIRECT:
                 raise OSError(errno.EINVAL, "Invalid argument")
             return os.open(path, flags, mode)
@@ -359,7 +359,7 @@ def test_where_the_cache_cannot_be_passed_by_files_are_ordinary(
     with pytest.raises(OSError, match="Invalid"):
 
         class Broken(Files):
-            def open(self, path: Any, flags: int, mode: int = 0o777) -> int:  # type: ignore[override]
+            def open(self, path: Any, flags: int, mode: int = 0o777) -> int:
                 raise OSError(errno.EINVAL, "Invalid argument")
 
         AlignedFile(str(tmp_path / "x"), Broken(), Buffer(SECTOR))

@@ -391,7 +391,7 @@ def test_a_page_of_streams_is_bounded_and_each_has_a_placement() -> None:
     assert decode_reply(page) == Streams((info,) * PAGE_MAX)
     with pytest.raises(BadReply):
         decode_reply(encode_reply(Streams((info,) * (PAGE_MAX + 1))))
-    odd = info._replace(placement=Placement(9, ""))  # type: ignore[arg-type]
+    odd = info._replace(placement=Placement(9, ""))
     with pytest.raises(BadReply, match="placement"):
         decode_reply(encode_reply(Streams((odd,))))
     data = bytearray(encode_reply(Streams((info,))))

@@ -75,7 +75,7 @@ def test_a_request_sent_twice_is_executed_once_even_inside_one_op() -> None:
     assert [len(output.effects) for output in node.outputs] == [1, 0]
     (third,) = node.batch(request)
     assert third == first
-    assert head(node.state, STREAM) == Head(1, first.hash)  # type: ignore[union-attr]
+    assert head(node.state, STREAM) == Head(1, first.hash)
 
 
 def test_a_session_is_named_by_the_op_that_registered_it() -> None:

@@ -356,7 +356,7 @@ def test_a_key_column_serves_where_all_names_of_the_rowid_are_taken(make: Make) 
 def test_a_late_row_that_comes_when_the_commit_is_prepared_refuses_it(make: Make) -> None:
     c = make(f"{VIRTUAL}; CREATE TABLE t(a)")
     inner = c.db.cursor()
-    c.on_sync = lambda: inner.execute("DELETE FROM v")  # type: ignore[assignment, method-assign, return-value]
+    c.on_sync = lambda: inner.execute("DELETE FROM v")
     c.begin()
     c.do("INSERT INTO t VALUES (1)")
     with pytest.raises(apsw.ConstraintError):

@@ -319,7 +319,7 @@ class TestBetweenSegments:
             seen.append(segment_path(folder).read_bytes()[end : end + PREFIX_SIZE])
             synced(path)
 
-        files.fsync_dir = fsync_dir  # type: ignore[method-assign]
+        files.fsync_dir = fsync_dir
         with contextlib.closing(Log.open(folder, start=Place(0, 128), files=files)):
             assert seen == [bytes(PREFIX_SIZE)]
 

@@ -176,7 +176,7 @@ def test_an_append_that_cannot_be_taken_away_is_unknown_until_the_next_open(fold
                 raise OSError(errno.EIO, "I/O error")
             return length
 
-        files.pwrite = pwrite  # type: ignore[method-assign]
+        files.pwrite = pwrite
         target = folder.with_name(f"{name}-log")
         with contextlib.closing(Log.create(target, STREAM, files=files)) as log:
             commit(log, b"one")
@@ -256,7 +256,7 @@ class Counting(Files):
             self.lengths.append(len(data))
             return real(fd, data, position)
 
-        self.pwrite = pwrite  # type: ignore[method-assign]
+        self.pwrite = pwrite
 
 
 def test_a_record_that_cannot_be_settled_is_not_yet_in_the_log(folder: Path) -> None:
@@ -355,7 +355,7 @@ def test_a_disk_with_little_room_takes_what_fits(folder: Path) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return real(fd, data[:room], position)
 
-    files.pwrite = pwrite  # type: ignore[method-assign]
+    files.pwrite = pwrite
     with contextlib.closing(Log.create(folder, STREAM, files=files, segment_size=16_000)) as log:
         commit(log, b"x" * 12_000, b"y" * 3_500)
         assert segment_path(folder).stat().st_size == limit
@@ -423,7 +423,7 @@ def test_a_folder_that_may_not_be_written_is_not_opened_for_writing(folder: Path
             raise PermissionError(errno.EACCES, "Permission denied", path)
         return os.open(path, flags, mode)
 
-    files.open = guarded  # type: ignore[method-assign]
+    files.open = guarded
     with pytest.raises(LogUnavailable, match="Permission denied"):
         Log.open(folder, files=files)
     assert read_back(folder, files=files) == [b"one"]
@@ -514,7 +514,7 @@ def test_an_interrupted_large_append_that_cannot_be_taken_away_ends_the_handle(f
     with contextlib.closing(Log.create(folder, STREAM, files=files)) as log:
         commit(log, b"one")
         switch()
-        files.ftruncate = broken  # type: ignore[method-assign]
+        files.ftruncate = broken
         log.acquire()
         with pytest.raises(Interrupt):
             append(log, b"two", [b"part"])

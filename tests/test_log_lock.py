@@ -188,5 +188,5 @@ def other_files() -> Files:
             raise OSError(37, "No locks available")
         fcntl.flock(fd, how)
 
-    files.flock = flock  # type: ignore[method-assign]
+    files.flock = flock
     return files

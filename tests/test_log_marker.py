@@ -80,7 +80,7 @@ def test_a_record_that_took_the_place_of_a_failed_one_is_not_taken_for_it(
 
     def settled(record: object) -> bool:
         segment_path(folder).write_bytes(first)
-        return real(record)  # type: ignore[arg-type]
+        return real(record)
 
     monkeypatch.setattr(tail, "_settled", settled)
     assert seen(tail) == [b"one"]

@@ -38,7 +38,7 @@ class Watched(Files):
                     raise OSError(errno.EIO, "the disk says no")
             return written
 
-        self.pwrite = pwrite  # type: ignore[method-assign]
+        self.pwrite = pwrite
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_a_record_that_is_taken_away_between_the_two_looks_is_not_told(log: Log,
                     looks.pop()()
                 return os.pread(fd, length, position)
 
-            self.pread = pread  # type: ignore[method-assign]
+            self.pread = pread
 
     commit(log, b"one")
     with contextlib.closing(Tail(log.folder, files=Late())) as tail:

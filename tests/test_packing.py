@@ -50,8 +50,8 @@ def test_a_message_comes_back_as_it_went(data: bytes, streams: Structs, ids: Str
     assert got == data
     assert objects[0] == streams
     assert objects[1] == ids
-    assert objects[2].fields == sessions.fields  # type: ignore[union-attr]
-    assert list(objects[2].blobs or ()) == list(sessions.blobs or ())  # type: ignore[union-attr]
+    assert objects[2].fields == sessions.fields
+    assert list(objects[2].blobs or ()) == list(sessions.blobs or ())
 
 
 @given(st.binary(max_size=40), st.binary(max_size=40))

@@ -152,7 +152,7 @@ def test_a_vfs_that_would_write_the_wal_in_clear_is_refused(base: str, tmp_path:
             super().__init__("passing", base)
 
         def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:
-            return apsw.VFSFile(base, name, flags)  # type: ignore[arg-type]
+            return apsw.VFSFile(base, name, flags)
 
     vfs = Passing()
     with pytest.raises(veritydb.ConfigurationError, match="in clear"):

@@ -250,7 +250,7 @@ def test_an_image_of_a_file_can_be_put_into_memory_and_begins_a_log_there(life: 
 
 
 def _commands() -> dict[str, Any]:
-    return typer.main.get_command(app).commands  # type: ignore[attr-defined, no-any-return]
+    return typer.main.get_command(app).commands
 
 
 def test_the_page_of_the_command_line_lists_the_commands() -> None:

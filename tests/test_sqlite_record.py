@@ -70,7 +70,7 @@ def test_invalid_text_has_no_place_in_a_record() -> None:
 @pytest.mark.parametrize("value", [True, object(), bytearray(b"x")])
 def test_what_is_no_value_of_sqlite_is_refused(value: object) -> None:
     with pytest.raises(NotRepresentable):
-        encode_record((value,))  # type: ignore[arg-type]
+        encode_record((value,))
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ class Machine:
         self.db.execute("CREATE TABLE stays (bed INT, ward TEXT, note, PRIMARY KEY (ward, bed)) WITHOUT ROWID")
         self.seen: list[list[Any]] = [[], [], []]
         self.readers: list[Subscription] = []
-        self.feed: Feed = None  # type: ignore[assignment]
+        self.feed: Feed = None
         self.open_feed()
 
     def open_feed(self) -> None:

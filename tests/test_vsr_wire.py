@@ -419,7 +419,7 @@ def test_a_client_has_no_epoch_and_only_some_messages_of_it_a_view() -> None:
 
 
 def test_headers_of_a_suffix_are_as_many_as_its_bits_say() -> None:
-    header = SAMPLES[Headers].headers[0]  # type: ignore[union-attr]
+    header = SAMPLES[Headers].headers[0]
     point = Checkpoint(0, bytes(16), bytes(16), 0)
     good = JoinView(1, 2, 3, 0, 9, 0, 0, point, Suffix((header, None), 1, 2))
     assert received(sent(good)) == good
@@ -441,7 +441,7 @@ def test_headers_of_a_suffix_are_as_many_as_its_bits_say() -> None:
 
 
 def test_a_byte_string_is_no_longer_than_its_kind_allows() -> None:
-    header = SAMPLES[Headers].headers[0]  # type: ignore[union-attr]
+    header = SAMPLES[Headers].headers[0]
     data = bytearray(sent(Headers(1, 2, 3, (header,) * 64))[FRAME_SIZE:])
     at = 16 + 24
     data[4:8] = ((len(data) + len(header.raw)) // 8 - 1).to_bytes(4, "little")
@@ -469,12 +469,10 @@ def test_members_are_one_to_six_and_different() -> None:
 def test_an_entry_that_is_not_whole_is_dropped() -> None:
     sample = SAMPLES[Prepare]
     assert reason(patched(sample, b"body!", b"Body!")) is DropReason.BAD_ENTRY
-    assert reason(patched(sample, SAMPLES[Prepare].entry.header.checksum, bytes(16))) is (  # type: ignore[union-attr]
-        DropReason.BAD_ENTRY
-    )
-    longer = Repair(1, 2, 3, Entry(SAMPLES[Prepare].entry.header, b"body!!"))  # type: ignore[union-attr]
+    assert reason(patched(sample, SAMPLES[Prepare].entry.header.checksum, bytes(16))) is (DropReason.BAD_ENTRY)
+    longer = Repair(1, 2, 3, Entry(SAMPLES[Prepare].entry.header, b"body!!"))
     assert reason(sent(longer)) is DropReason.OUT_OF_RANGE
-    header = SAMPLES[Headers].headers[0]  # type: ignore[union-attr]
+    header = SAMPLES[Headers].headers[0]
     part = Headers(1, 2, 3, (header._replace(raw=header.raw + bytes(8)),))
     assert reason(sent(part)) is DropReason.OUT_OF_RANGE
 

@@ -155,7 +155,7 @@ class Boundaries:
         if bare:
             self.abandon()
         if self.transactions.last_offset != offset and not hasattr(error, "committed_offset"):
-            error.committed_offset = self.transactions.last_offset  # type: ignore[attr-defined]
+            error.committed_offset = self.transactions.last_offset  # type: ignore[attr-defined]  # told on the program's own exception
 
     def _is_bare(self, plan: Plan) -> bool:
         """Whether a statement that finds no transaction open gets one for itself alone."""

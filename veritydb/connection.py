@@ -697,7 +697,7 @@ def _creates(create: Callable[[], object]) -> bool:
 
 
 # Called without an argument, a closed connection complains of being closed, so __call__ takes any number of them.
-Connection.__call__.__signature__ = Signature(  # type: ignore[attr-defined]
+Connection.__call__.__signature__ = Signature(  # type: ignore[attr-defined]  # as sqlite3's shows itself to inspect
     [Parameter("self", Parameter.POSITIONAL_ONLY), Parameter("sql", Parameter.POSITIONAL_ONLY)]
 )
 cursor.connections.append(Connection)

@@ -27,8 +27,8 @@ class Counters:
         self.changes: int | None = None
         """What ``changes()`` is, if SQLite has lost it; None: as SQLite has it."""
         # Without arguments, which APSW's types do not know of.
-        db.create_scalar_function("changes", self.current, 0)  # type: ignore[arg-type]
-        db.create_scalar_function("total_changes", self.total, 0)  # type: ignore[arg-type]
+        db.create_scalar_function("changes", self.current, 0)  # type: ignore[arg-type]  # the stub wants SQL's arguments, of which there are none
+        db.create_scalar_function("total_changes", self.total, 0)  # type: ignore[arg-type]  # the stub wants SQL's arguments, of which there are none
 
     def total(self) -> int:
         """Return how many rows the program has changed since the connection was opened."""

@@ -63,12 +63,12 @@ def DateFromTicks(ticks: float) -> datetime.date:  # noqa: N802  PEP 249 prescri
     return Date(*time.localtime(ticks)[:3])
 
 
-def TimeFromTicks(ticks: float) -> datetime.time:  # noqa: N802
+def TimeFromTicks(ticks: float) -> datetime.time:  # noqa: N802  PEP 249's name
     """Return the local time of day at ``ticks`` seconds since 1970."""
     return Time(*time.localtime(ticks)[3:6])
 
 
-def TimestampFromTicks(ticks: float) -> datetime.datetime:  # noqa: N802
+def TimestampFromTicks(ticks: float) -> datetime.datetime:  # noqa: N802  PEP 249's name
     """Return the local date and time at ``ticks`` seconds since 1970."""
     return Timestamp(*time.localtime(ticks)[:6])
 

@@ -26,7 +26,7 @@ def install(*, key: Any = None, actor: str = "", on_missing: str | None = None) 
     ``sqlite3`` cannot; the key is for files only. See :class:`veritydb.Connection`.
     """
     # Its own copies go to the standard module, which is not to be found any more when it is first needed.
-    import veritydb.backups  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    import veritydb.backups  # noqa: F401  # pyright: ignore[reportUnusedImport]  loaded, not used
 
     before = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "sqlite3"}
     for name in before:
@@ -62,5 +62,5 @@ def _stand_in() -> dict[str, ModuleType]:
         made[name].__dict__.update(content, __all__=source.__all__, __getattr__=source.__getattr__)
     package = made["sqlite3"]
     package.__path__ = list(sqlite3.__path__)
-    package.dbapi2 = made["sqlite3.dbapi2"]  # type: ignore[attr-defined]
+    package.dbapi2 = made["sqlite3.dbapi2"]  # type: ignore[attr-defined]  # a module gets what it is asked for
     return made

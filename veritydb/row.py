@@ -148,4 +148,4 @@ def type_name(cls: type) -> str:
 
 
 Row.__module__ = "veritydb"
-Sequence.register(Row)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+Sequence.register(Row)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]  typeshed hides it

@@ -44,7 +44,7 @@ def encode_record(image: Image) -> bytes:
     value: Any
     kind: Any
     for value in image:
-        kind = type(value)  # pyright: ignore[reportUnknownVariableType]
+        kind = type(value)  # pyright: ignore[reportUnknownVariableType]  any value may come
         if kind is str:
             data = value.encode()
             code = 2 * len(data) + _TEXT
@@ -61,7 +61,7 @@ def encode_record(image: Image) -> bytes:
                     add(_ONE)
                 else:
                     add(_INT8)
-                    put(_ONE_BYTE[value + 0x80])  # pyright: ignore[reportUnknownArgumentType]
+                    put(_ONE_BYTE[value + 0x80])  # pyright: ignore[reportUnknownArgumentType]  any value may come
             elif -0x8000 <= value <= 0x7FFF:
                 add(_INT16)
                 put(_pack_int16(value))

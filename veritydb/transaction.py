@@ -371,13 +371,13 @@ class Transactions:
                 f"the transaction is committed at offset {offset}, but the file could not follow ({redo_failure}); "
                 "it will when it is opened again"
             )
-            unknown.committed_offset = offset  # type: ignore[attr-defined]
+            unknown.committed_offset = offset  # type: ignore[attr-defined]  # told on whatever exception it is
             raise unknown from error
         self.topic.publish(offset + 1)
         if self.after_commit is not None:
             self.after_commit(offset)
         if not isinstance(error, Exception):
-            error.committed_offset = offset  # type: ignore[attr-defined]
+            error.committed_offset = offset  # type: ignore[attr-defined]  # told on whatever exception it is
             raise error
 
     def _fate(self, error: BaseException) -> bool:

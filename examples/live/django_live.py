@@ -19,8 +19,8 @@ django.setup()
 
 from django.core.asgi import get_asgi_application  # noqa: E402  Django has to be set up before
 
-from veritydb.django.events import event_stream  # noqa: E402
-from veritydb.sse import Role, TableRule  # noqa: E402
+from veritydb.django.events import event_stream  # noqa: E402  as above
+from veritydb.sse import Role, TableRule  # noqa: E402  as above
 
 WARD = Role(name="ward", tables={"patients": TableRule(columns=("id", "name", "ward"))})
 

@@ -41,7 +41,7 @@ def run(module: Any, **options: Any) -> tuple[int, set[str]]:
     """Run the suite on ``module``. Returns how many tests ran, and the names of those that did not pass."""
     suite: Any = importlib.import_module("dbapi20")
 
-    class Suite(suite.DatabaseAPI20Test):  # type: ignore[misc, name-defined]
+    class Suite(suite.DatabaseAPI20Test):
         driver = module
         connect_kw_args = options
         # For drivers that have more than one result set, or give sizes a meaning.

@@ -48,8 +48,8 @@ class Compared:
             if path and not session.stream.read_only and all(other.stream.path != path for other in self._open):
                 self._compare(Path(path))
 
-        Session.__init__ = making  # type: ignore[method-assign]
-        Session.close = closing_  # type: ignore[method-assign]
+        Session.__init__ = making
+        Session.close = closing_
 
     def _compare(self, path: Path) -> None:
         if not path.exists() or path.stat().st_size == 0 or not log_folder(path).is_dir():

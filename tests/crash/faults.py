@@ -182,8 +182,8 @@ class FaultyFiles(Files):
             Files.flock(descriptor, operation)
 
         setattr(self, "pwrite", pwrite)  # noqa: B010  the class has functions of other types there
-        setattr(self, "fdatasync", fdatasync)  # noqa: B010
-        setattr(self, "flock", flock)  # noqa: B010
+        setattr(self, "fdatasync", fdatasync)  # noqa: B010  a type checker would refuse the assignment
+        setattr(self, "flock", flock)  # noqa: B010  a type checker would refuse the assignment
         self._faults = faults
 
     def size(self, fd: int) -> int:

@@ -18,10 +18,10 @@ ROWS_MAX = 8
 def make_small(monkeypatch: pytest.MonkeyPatch | None = None, *, segment_size: int = SEGMENT_SIZE) -> None:
     """Give the log and the change buffer of this process other sizes, for good or until the end of a test."""
     for function, option, value in (
-        (Log.open.__func__, "segment_size", segment_size),  # type: ignore[attr-defined]
-        (Log.create.__func__, "segment_size", segment_size),  # type: ignore[attr-defined]
+        (Log.open.__func__, "segment_size", segment_size),
+        (Log.create.__func__, "segment_size", segment_size),
         # For a reader that waits while the same thread holds the lock, as where a missing file is made from its log.
-        (Log.open.__func__, "patience", 0.0),  # type: ignore[attr-defined]
+        (Log.open.__func__, "patience", 0.0),
         (Capture.__init__, "rows_max", ROWS_MAX),
     ):
         defaults: dict[str, Any] = function.__kwdefaults__

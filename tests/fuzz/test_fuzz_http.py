@@ -75,7 +75,7 @@ def test_any_body_and_any_header_is_answered(asgi: Asgi, content: bytes, name: s
     resumed=st.none() | st.text(max_size=40),
 )
 def test_any_parameters_of_a_stream_are_understood_or_refused(asgi: Asgi, parameters: Any, resumed: Any) -> None:
-    service = asgi._app.state.service  # type: ignore[attr-defined]
+    service = asgi._app.state.service
     with contextlib.suppress(Problem):
         asked_for(service, EVERYTHING, QueryParams(parameters), resumed)
 

@@ -103,7 +103,7 @@ def pytest_sessionstart() -> None:
     With a database in memory nothing is replaced.
     """
     from sqlalchemy import event
-    from sqlalchemy.dialects.sqlite import provision as _loaded  # noqa: F401
+    from sqlalchemy.dialects.sqlite import provision as _loaded  # noqa: F401  for what it registers
     from sqlalchemy.testing import provision
 
     theirs = provision.post_configure_engine.fns["sqlite"]

@@ -86,7 +86,7 @@ def test_a_stream_resumes_in_the_middle_of_a_transaction(clinic: Clinic, server:
         add(clinic.db, "end")
         for how in ({"last_event_id": event.id}, {"query": f"&since={event.id}"}):
             query = "images=1&tables=patients" + how.pop("query", "")
-            with server.events(query, **how) as stream:  # type: ignore[arg-type]
+            with server.events(query, **how) as stream:
                 following = stream.take(6 - number)
             assert [each.id for each in following[:-1]] == [each.id for each in events[number + 1 :]]
             assert names(following[-1:]) == ["end"]

@@ -233,7 +233,7 @@ class State:
         ).fetchall()
         for name, without_rowid in tables:
             if name == "sqlite_sequence":
-                self.sequences = dict(db.execute("SELECT name, seq FROM sqlite_sequence").fetchall())  # type: ignore[arg-type]
+                self.sequences = dict(db.execute("SELECT name, seq FROM sqlite_sequence").fetchall())
             elif name != "sqlite_schema":
                 self._load(db, name, bool(without_rowid))
 
@@ -261,7 +261,7 @@ class State:
         assert isinstance(other, State)
         return (self.rowids, self.sets, self.sequences) == (other.rowids, other.sets, other.sequences)
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     def different(self, other: State) -> str:
         """Say what differs."""
@@ -303,7 +303,7 @@ class State:
         assert (event.before is None) == (event.op is Op.INSERT)
         assert (event.after is None) == (event.op is Op.DELETE)
         if event.table == "sqlite_sequence":
-            self.sequences.update(event.after or [])  # type: ignore[arg-type]
+            self.sequences.update(event.after or [])
         elif event.rowids is None:
             self._set_rows(self.sets[event.table], olds, news, net=event.net)
         else:

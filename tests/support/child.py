@@ -131,7 +131,7 @@ def _tear() -> None:
         mark("written")
         return written
 
-    Files.pwrite = staticmethod(pwrite)  # type: ignore[method-assign]
+    Files.pwrite = staticmethod(pwrite)
 
 
 def _before_call(inner: Callable[..., Any]) -> Callable[..., Any]:

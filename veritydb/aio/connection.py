@@ -285,7 +285,7 @@ class Connection:
     async def iterdump(self) -> AsyncIterator[str]:
         """Iterate over the SQL that makes the database."""
         lines = iter(self.sync.iterdump())
-        while some := await self.carry_out(lambda: [line for line, _ in zip(lines, range(_DUMPED_LINES))]):  # noqa: B905
+        while some := await self.carry_out(lambda: [line for line, _ in zip(lines, range(_DUMPED_LINES))]):  # noqa: B905  the shorter one ends it
             for line in some:
                 yield line
 
@@ -312,7 +312,7 @@ def connect(database: str | bytes | os.PathLike[str], *, iter_chunk_size: int = 
     """
     # One call runs at a time, whichever thread it comes from: attributes are read and set without a trip to the thread.
     options["check_same_thread"] = False
-    known = isinstance(database, str | bytes | os.PathLike)  # pyright: ignore[reportUnnecessaryIsInstance]
+    known = isinstance(database, str | bytes | os.PathLike)  # pyright: ignore[reportUnnecessaryIsInstance]  the caller's word is not proof
     path = database if known else str(database)  # As aiosqlite does, for whatever else can say where it is.
     return Connection(lambda: veritydb.connect(path, **options), iter_chunk_size)
 

@@ -72,17 +72,17 @@ class Cursor:
     @property
     def rowcount(self) -> int:
         """Rows that the last INSERT, UPDATE, DELETE or REPLACE changed; -1 after any other statement."""
-        return self._cursor.rowcount  # type: ignore[no-any-return]
+        return self._cursor.rowcount  # type: ignore[no-any-return]  # the below has no type
 
     @property
     def lastrowid(self) -> int | None:
         """Row id of the row inserted last."""
-        return self._cursor.lastrowid  # type: ignore[no-any-return]
+        return self._cursor.lastrowid  # type: ignore[no-any-return]  # the below has no type
 
     @property
     def description(self) -> tuple[tuple[Any, ...], ...] | None:
         """For each column of the last statement its name and six times None."""
-        return self._cursor.description  # type: ignore[no-any-return]
+        return self._cursor.description  # type: ignore[no-any-return]  # the below has no type
 
     @property
     def arraysize(self) -> int:
@@ -105,7 +105,7 @@ class Cursor:
     @property
     def connection(self) -> veritydb.Connection:
         """The synchronous connection below; use it in the connection's thread only."""
-        return self._cursor.connection  # type: ignore[no-any-return]
+        return self._cursor.connection  # type: ignore[no-any-return]  # the below has no type
 
 
 Cursor.__module__ = "veritydb.aio"

@@ -37,7 +37,7 @@ class Pending(Coroutine[Any, Any, Made], Generic[Made]):
 
     async def __aenter__(self) -> Made:
         self._made = await self._coroutine
-        return self._made  # type: ignore[no-any-return]
+        return self._made  # type: ignore[no-any-return]  # the below has no type
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -238,7 +238,7 @@ class Node:
     def _answer(self, client: bytes, message: object) -> None:
         outbox = self._clients.get(client)
         if outbox is not None:
-            outbox.put(self._wire.encode(message))  # type: ignore[arg-type]
+            outbox.put(self._wire.encode(message))  # type: ignore[arg-type]  # replica and keeper answer
 
     # ---- connections
 
@@ -317,7 +317,7 @@ class Node:
                 if isinstance(message, FetchRecords):
                     self._keeper.put(message)
                     continue
-            self._step(Arrived(message))  # type: ignore[arg-type]
+            self._step(Arrived(message))  # type: ignore[arg-type]  # the wire lets nothing else in
 
 
 def _fetch(session: Session, missing: Missing) -> FetchedRecords:

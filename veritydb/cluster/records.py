@@ -186,10 +186,10 @@ class _Unsynced(Files):
     """System calls that leave it to :meth:`RecordStore.flush` to wait for the disk."""
 
     @staticmethod
-    def open(path: Any, flags: int, mode: int = 0o777) -> int:  # type: ignore[override]
+    def open(path: Any, flags: int, mode: int = 0o777) -> int:  # type: ignore[override]  # a bound function stands for it
         """Open, and never wait in a write."""
         return os.open(path, flags & ~os.O_DSYNC, mode)
 
     @staticmethod
-    def fdatasync(fd: int) -> None:  # type: ignore[override]
+    def fdatasync(fd: int) -> None:  # type: ignore[override]  # a bound function stands for it
         """Do not wait."""

@@ -89,7 +89,7 @@ async def _pieces(service: Service, caller: Caller, asked: Any, since: str | Non
 
 
 async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    async with contextlib.aclosing(rest):  # type: ignore[type-var]
+    async with contextlib.aclosing(rest):  # type: ignore[type-var]  # an iterator here always is a generator
         yield first
         async for piece in rest:
             yield piece

@@ -161,7 +161,7 @@ class ResumedLog(Log):
             raise unreadable(error) from error
         # It has no methods of its own any more. A program that is interrupted by a signal may be so at each call, and
         # between an append and what is noted of it there must not be one more than in a log that was opened as always.
-        self.__class__ = Log  # type: ignore[assignment]
+        self.__class__ = Log  # type: ignore[assignment]  # it becomes what it stands for
 
 
 class _NoLock(FolderLock):

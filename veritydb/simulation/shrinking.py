@@ -113,15 +113,15 @@ def _calmer(scenario: Scenario) -> Iterator[Callable[[Scenario], Scenario]]:
     """Yield ways to make a scenario plainer, each of its own."""
     calm, good = Weather(), Habits()
     for field in ("loss", "duplication", "replay"):
-        yield lambda s, field=field: s._replace(weather=s.weather._replace(**{field: 0}))  # type: ignore[misc]
+        yield lambda s, field=field: s._replace(weather=s.weather._replace(**{field: 0}))  # type: ignore[misc]  # mypy cannot infer a default
     yield lambda s: s._replace(weather=s.weather._replace(delay_low=calm.delay_low, delay_scale=calm.delay_scale))
     for field in ("lost", "misdirected", "failed", "unreadable", "tear"):
-        yield lambda s, field=field: s._replace(habits=s.habits._replace(**{field: 0}))  # type: ignore[misc]
+        yield lambda s, field=field: s._replace(habits=s.habits._replace(**{field: 0}))  # type: ignore[misc]  # mypy cannot infer a default
     yield lambda s: s._replace(habits=s.habits._replace(delay_low=good.delay_low, delay_scale=good.delay_scale))
     yield lambda s: s._replace(wire=False)
     for clients in (1, 2, 3):
         if clients < scenario.clients:
-            yield lambda s, clients=clients: s._replace(clients=min(clients, s.clients))  # type: ignore[misc]
+            yield lambda s, clients=clients: s._replace(clients=min(clients, s.clients))  # type: ignore[misc]  # mypy cannot infer a default
     yield lambda s: s._replace(streams=1)
     yield lambda s: s._replace(record_max=20)
     yield lambda s: s._replace(batch_max=1)

@@ -106,7 +106,7 @@ class AsyncAdaptedConnection(AdaptedConnection):
     @property
     def isolation_level(self) -> str | None:
         """Which BEGIN comes by itself."""
-        return self.sync.isolation_level  # type: ignore[no-any-return]
+        return self.sync.isolation_level  # type: ignore[no-any-return]  # what it passes on has no type
 
     @isolation_level.setter
     def isolation_level(self, value: str | None) -> None:
@@ -115,17 +115,17 @@ class AsyncAdaptedConnection(AdaptedConnection):
     @property
     def in_transaction(self) -> bool:
         """Whether a transaction is open."""
-        return self.sync.in_transaction  # type: ignore[no-any-return]
+        return self.sync.in_transaction  # type: ignore[no-any-return]  # what it passes on has no type
 
     @property
     def last_offset(self) -> int | None:
         """Offset of the last transaction that this connection committed."""
-        return self.sync.last_offset  # type: ignore[no-any-return]
+        return self.sync.last_offset  # type: ignore[no-any-return]  # what it passes on has no type
 
     @property
     def actor(self) -> str:
         """Who makes the transactions that follow."""
-        return self.sync.actor  # type: ignore[no-any-return]
+        return self.sync.actor  # type: ignore[no-any-return]  # what it passes on has no type
 
     @actor.setter
     def actor(self, value: str) -> None:
@@ -134,7 +134,7 @@ class AsyncAdaptedConnection(AdaptedConnection):
     @property
     def reason_text(self) -> str:
         """Why the transactions that follow are made."""
-        return self.sync.reason_text  # type: ignore[no-any-return]
+        return self.sync.reason_text  # type: ignore[no-any-return]  # what it passes on has no type
 
     @reason_text.setter
     def reason_text(self, value: str) -> None:
@@ -143,12 +143,12 @@ class AsyncAdaptedConnection(AdaptedConnection):
     @property
     def first_actor(self) -> str:
         """The actor the connection was opened with."""
-        return self.sync.first_actor  # type: ignore[no-any-return]
+        return self.sync.first_actor  # type: ignore[no-any-return]  # what it passes on has no type
 
     @property
     def first_reason_text(self) -> str:
         """The reason it was opened with: none."""
-        return self.sync.first_reason_text  # type: ignore[no-any-return]
+        return self.sync.first_reason_text  # type: ignore[no-any-return]  # what it passes on has no type
 
 
 class Cursor:
@@ -256,11 +256,11 @@ class StreamingCursor(Cursor):
     def fetchmany(self, size: int | None = None) -> Sequence[Any]:
         """Return the next ``size`` rows, fewer at the end."""
         call = partial(self._below.fetchmany, self.arraysize if size is None else size)
-        return self._connection.carry_out(call, reads=True)  # type: ignore[no-any-return]
+        return self._connection.carry_out(call, reads=True)  # type: ignore[no-any-return]  # what it passes on has no type
 
     def fetchall(self) -> Sequence[Any]:
         """Return all remaining rows."""
-        return self._connection.carry_out(self._below.fetchall, reads=True)  # type: ignore[no-any-return]
+        return self._connection.carry_out(self._below.fetchall, reads=True)  # type: ignore[no-any-return]  # what it passes on has no type
 
     def __iter__(self) -> Iterator[Any]:
         while (row := self.fetchone()) is not None:

@@ -374,7 +374,7 @@ async def _json_body(request: Request) -> dict[str, Any]:
         raise Problem("bad-request", "the body is not JSON") from None
     if not isinstance(body, dict):
         raise Problem("bad-request", "the body is a JSON object")
-    return body  # pyright: ignore[reportUnknownVariableType]
+    return body  # pyright: ignore[reportUnknownVariableType]  JSON has no types
 
 
 def _parameters(given: Any) -> list[Value] | dict[str, Value]:

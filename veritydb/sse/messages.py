@@ -211,7 +211,7 @@ class Views:
         """Return the view; :meth:`leave` it."""
         entry = self._views.setdefault((rights, asked), [View(rights, asked, self._value_bytes_max), 0])
         entry[1] += 1
-        return entry[0]  # type: ignore[no-any-return]
+        return entry[0]  # type: ignore[no-any-return]  # a cache of values of many kinds
 
     def leave(self, view: View) -> None:
         """Give it back."""

@@ -115,7 +115,7 @@ def _claimed(said: Any) -> frozenset[Scalar]:
 
 def as_list(value: Any) -> list[Any]:
     """Return a list as it is, and what is none as the only item of one."""
-    return value if isinstance(value, list) else [value]  # pyright: ignore[reportUnknownVariableType]
+    return value if isinstance(value, list) else [value]  # pyright: ignore[reportUnknownVariableType]  TOML has no types
 
 
 EVERYTHING = Rights((), Grant(None, ()), True, True, True)

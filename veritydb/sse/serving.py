@@ -162,7 +162,7 @@ class _Protocol(HttpToolsProtocol):
 
     def _lose_patience(self) -> None:
         # A connection that has become a WebSocket has another protocol by now.
-        if self.cycle is None and self.transport.get_protocol() is self:  # pyright: ignore[reportUnnecessaryComparison]
+        if self.cycle is None and self.transport.get_protocol() is self:  # pyright: ignore[reportUnnecessaryComparison]  uvicorn's stub forgets None
             self.transport.abort()
 
 

@@ -278,7 +278,7 @@ def _join(place: str, name: str) -> str:
 def _table_of(entry: _Entry) -> dict[str, Any]:
     if not isinstance(entry.value, dict):
         raise _Wrong(entry.place, "a table is wanted")
-    return entry.value  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+    return entry.value  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]  TOML has no types
 
 
 def _list(entry: _Entry) -> list[_Entry]:

@@ -107,11 +107,11 @@ class Message:
         Raises LeaseLost if the time was over and another worker has it, or the consumer was reset: the caller's
         transaction must then be rolled back, which ``with db:`` does.
         """
-        self._consumer._done(self)  # pyright: ignore[reportPrivateUsage]
+        self._consumer._done(self)  # pyright: ignore[reportPrivateUsage]  its consumer's other half
 
     def nack(self, error: object = "") -> None:
         """Not done: it is handed out again at once, or is a dead letter if it was tried often enough."""
-        self._consumer._failed(self, str(error))  # pyright: ignore[reportPrivateUsage]
+        self._consumer._failed(self, str(error))  # pyright: ignore[reportPrivateUsage]  its consumer's other half
 
     def __repr__(self) -> str:
         return f"<Message {self.update.cursor} of {self._consumer.name!r}, try {self.tries}>"
@@ -523,7 +523,7 @@ def read_one(feed: Feed, selection: Selection, offset: int, number: int) -> Work
     for batch in feed.old((offset, number - 1), feed.source, feed.history):
         for update in batch.updates(images=selection.images):
             if update.cursor.position == (offset, number):
-                return update  # type: ignore[no-any-return]
+                return update  # type: ignore[no-any-return]  # a queue of Any
         if batch.end >= (offset, number):
             break
     raise ConsumerOutOfLog(consumer="", offset=offset)

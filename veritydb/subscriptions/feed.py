@@ -511,15 +511,15 @@ def _run(feed: weakref.ref[Feed], waiter: Waiter) -> None:
         this = feed()
         if this is None or this.closed:
             break
-        if this._may_sleep():  # pyright: ignore[reportPrivateUsage]
+        if this._may_sleep():  # pyright: ignore[reportPrivateUsage]  one class, seen from its thread
             del this
             waiter.sleep()
             continue
-        while this.pump() or this._watch():  # pyright: ignore[reportPrivateUsage]
+        while this.pump() or this._watch():  # pyright: ignore[reportPrivateUsage]  one class, seen from its thread
             pass
         pause = this.source.soon if this.failed is None else None
         if pause is None:
-            pause = this._pause()  # pyright: ignore[reportPrivateUsage]
+            pause = this._pause()  # pyright: ignore[reportPrivateUsage]  one class, seen from its thread
         del this
         waiter.wait(pause)
     waiter.close()
@@ -550,7 +550,7 @@ def feed_of(stream: streams.Stream, register: Callable[[Any], object] | None = N
     key: object = id(log) if isinstance(log, MemoryLog) else str(stream.folder)
     with _registry_lock:
         feed = _shared.get(key)
-        if feed is not None and not feed.closed and feed._pid == os.getpid():  # pyright: ignore[reportPrivateUsage]
+        if feed is not None and not feed.closed and feed._pid == os.getpid():  # pyright: ignore[reportPrivateUsage]  one class, seen from its thread
             feed.use()
             return feed
         opener = Opener(stream.keyring)

@@ -282,4 +282,4 @@ class Receiver:
 
 def _close(iterator: Iterator[Any]) -> None:
     with contextlib.suppress(Exception):
-        iterator.close()  # type: ignore[attr-defined]
+        iterator.close()  # type: ignore[attr-defined]  # it is a generator

@@ -253,6 +253,6 @@ def _names(what: str, given: str | Collection[str] | None) -> frozenset[str] | N
     if given is None:
         return None
     names = [given] if isinstance(given, str) else list(given)
-    if not all(isinstance(name, str) for name in names):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not all(isinstance(name, str) for name in names):  # pyright: ignore[reportUnnecessaryIsInstance]  the caller's word is not proof
         raise TypeError(f"{what} must be names")
     return frozenset(name.lower() for name in names)

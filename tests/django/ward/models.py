@@ -27,8 +27,8 @@ class Patient(models.Model):
 
     class Meta:
         app_label = "ward"
-        indexes = [models.Index(MD5("name"), name="patient_md5")]  # noqa: RUF012
-        constraints = [  # noqa: RUF012
+        indexes = [models.Index(MD5("name"), name="patient_md5")]  # noqa: RUF012  Django's way
+        constraints = [  # noqa: RUF012  Django's way
             # REGEXP is a function of Django's: SQLite has only the operator.
             models.CheckConstraint(condition=models.Q(name__regex=r"\S"), name="patient_has_a_name")
         ]
