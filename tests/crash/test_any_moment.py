@@ -126,11 +126,9 @@ def test_wherever_a_commit_is_interrupted_the_program_is_told_the_truth(
                 offset = db.last_offset
             except Interrupted as interruption:
                 offset = getattr(interruption, "committed_offset", None)
-            except veritydb.LogUnavailable as error:
-                # Seen once in many runs, on CPython 3.11: what the profile function raised came out of a `with`
-                # as "'traceback' object is not callable". It was rolled back, and said so; that is checked as ever.
-                if not isinstance(error.__cause__, TypeError):
-                    raise
+            except veritydb.Error as error:
+                error.add_note(f"interrupted at place {at}: {interrupting.where}")
+                raise
             where = interrupting.where
             # A statement of its own leaves nothing open; BEGIN may have been done when its call is interrupted.
             assert not db.in_transaction or commit not in (bare, autocommit_many, returning), where
