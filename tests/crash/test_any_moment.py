@@ -45,9 +45,11 @@ class Interrupting:
         self._at = at
         self._count = 0
         self.where = ""
+        # Kept, so that it is there for as long as it runs: it takes itself off.
+        self._hook = self._look
 
     def __enter__(self) -> None:
-        sys.setprofile(self._look)
+        sys.setprofile(self._hook)
 
     def __exit__(self, *_: object) -> None:
         sys.setprofile(None)
