@@ -68,7 +68,30 @@ START = Cursor(-1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TableUpdate:
+class _Placed:
+    """What all that a subscriber receives has: a place to go on behind."""
+
+    cursor: Cursor
+    """To go on behind this."""
+
+    @property
+    def offset(self) -> int:
+        """Of the transaction; of a snapshot and a :class:`Resync`, of the last one before what follows (-1: none)."""
+        return self.cursor.offset
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Logged(_Placed):
+    """What comes from a transaction of the log."""
+
+    timestamp: int
+    """Of the transaction: microseconds since 1970-01-01 UTC."""
+    actor: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableUpdate(_Logged):
     """One row that a committed transaction inserted, updated, or deleted."""
 
     table: str
@@ -78,12 +101,6 @@ class TableUpdate:
     """After the change; for a delete, before it."""
     row_id_before: RowId
     """Differs from ``row_id`` only if an update changed it."""
-    cursor: Cursor
-    """To go on behind this change."""
-    timestamp: int
-    """Of the transaction: microseconds since 1970-01-01 UTC."""
-    actor: str
-    reason: str
     columns: tuple[str, ...]
     """Names of the table's stored columns, as they were then."""
     changed: tuple[str, ...]
@@ -94,18 +111,13 @@ class TableUpdate:
     """The row after an insert or update, by column; only with ``images=True``."""
 
     @property
-    def offset(self) -> int:
-        """Of the transaction."""
-        return self.cursor.offset
-
-    @property
     def number(self) -> int:
         """Of the change in its transaction."""
         return self.cursor.number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SchemaChange:
+class SchemaChange(_Logged):
     """A schema statement. A table that was renamed is one that was dropped and one that was created."""
 
     sql: str
@@ -113,15 +125,6 @@ class SchemaChange:
     """Names of tables, as are the next two."""
     dropped: frozenset[str]
     altered: frozenset[str]
-    cursor: Cursor
-    timestamp: int
-    actor: str
-    reason: str
-
-    @property
-    def offset(self) -> int:
-        """Of the transaction."""
-        return self.cursor.offset
 
     @property
     def tables(self) -> frozenset[str]:
@@ -130,7 +133,7 @@ class SchemaChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TableCleared:
+class TableCleared(_Logged):
     """All rows of a table went at once; inserts that follow, in the same transaction, are its whole new content.
 
     So are changes logged that could only be told by their outcome, such as those of a table with VIRTUAL generated
@@ -138,45 +141,24 @@ class TableCleared:
     """
 
     table: str
-    cursor: Cursor
-    timestamp: int
-    actor: str
-    reason: str
-
-    @property
-    def offset(self) -> int:
-        """Of the transaction."""
-        return self.cursor.offset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Resync:
+class Resync(_Placed):
     """What was to follow is gone: forget what was derived from earlier updates. What follows comes after ``offset``."""
 
-    cursor: Cursor
     why: str
-
-    @property
-    def offset(self) -> int:
-        """The updates that follow have greater ones; -1 means that they begin with the first."""
-        return self.cursor.offset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotBegin:
+class SnapshotBegin(_Placed):
     """The rows of ``tables`` follow, all as they were after the transaction ``offset``."""
 
     tables: tuple[str, ...]
-    cursor: Cursor
-
-    @property
-    def offset(self) -> int:
-        """The last transaction that the rows hold; -1 if there was none."""
-        return self.cursor.offset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotRow:
+class SnapshotRow(_Placed):
     """One row of a snapshot."""
 
     table: str
@@ -184,24 +166,11 @@ class SnapshotRow:
     columns: tuple[str, ...]
     row: Row | None
     """Only with ``images=True``."""
-    cursor: Cursor
-
-    @property
-    def offset(self) -> int:
-        """Of the snapshot."""
-        return self.cursor.offset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotEnd:
+class SnapshotEnd(_Placed):
     """The snapshot is complete; the updates that follow are those after ``offset``."""
-
-    cursor: Cursor
-
-    @property
-    def offset(self) -> int:
-        """Of the snapshot."""
-        return self.cursor.offset
 
 
 Logged: TypeAlias = TableUpdate | SchemaChange | TableCleared
