@@ -77,3 +77,14 @@ def same(folder: Path, program: Program) -> list[str]:
     if len(standard) != len(ours) or not standard:  # A program that sees nothing proves nothing.
         raise AssertionError(f"sqlite3 saw {len(standard)} things, veritydb {len(ours)}")
     return seen[0]
+
+
+ROWS = [(1, "a", 1.5, b"x"), (2, None, None, None), (3, "\u00e9\0z", -2.0, b"")]
+
+
+def table(db: Any, see: See, **options: Any) -> Any:
+    con = see.opened(db.connect(":memory:", **options))
+    con.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT UNIQUE, real REAL, data BLOB)")
+    con.executemany("INSERT INTO t VALUES (?, ?, ?, ?)", ROWS)
+    con.commit()
+    return con
