@@ -296,9 +296,9 @@ BUGS: tuple[Planted, ...] = (
             ),
             _in(
                 "vsr.repair",
-                "        for count, header in enumerate(self._missing()):\n",
+                "        for header in missing:\n",
                 "        self._send(peer, GetPrepare(self.epoch, self.view, self.member, self.head + 1, b''))\n"
-                "        for count, header in enumerate(self._missing()):\n",
+                "        for header in missing:\n",
             ),
             _in(
                 "vsr.repair",

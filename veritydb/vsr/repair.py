@@ -11,6 +11,7 @@ has sent: what could fail has not failed by then, and nothing was given up for i
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import NamedTuple
 
 from veritydb import kernel
@@ -30,7 +31,7 @@ from veritydb.vsr.messages import (
 from veritydb.vsr.normal import Normal
 from veritydb.vsr.options import Options
 
-_PATIENCE = 16
+PATIENCE = 16
 """Repairs that bring nothing, after which a snapshot is fetched although the others should still have the ops."""
 
 
@@ -58,7 +59,7 @@ class Repairing(Normal):
         self._scrub_op = 0
         self._asked_in_vain = 0
         """How often something was asked for since the log here last grew; then perhaps nobody has it any more."""
-        self._grown = (0, 0)
+        self._grown = (0, 0, 0)
 
     # ---- what is missing here
 
@@ -70,17 +71,15 @@ class Repairing(Normal):
         peer = self._peer()
         if peer is None:
             return
-        grown = (self.commit_min, self.chain_min)
-        self._asked_in_vain = (
-            self._asked_in_vain + 1 if self._grown == grown and self.commit_min < self.commit_max else 0
-        )
+        missing = list(islice(self._missing(), self.options.repairs_max))
+        grown = (self.commit_min, self.chain_min, len(self._unwritten))
+        lacks = bool(missing) or not self._chain_complete
+        self._asked_in_vain = self._asked_in_vain + 1 if lacks and grown == self._grown else 0
         self._grown = grown
         if not self._chain_complete:
             low = max(self.commit_min + 1, self.chain_min - self.options.headers_max)
             self._send(peer, GetHeaders(self.epoch, self.view, self.member, low, self.chain_min - 1))
-        for count, header in enumerate(self._missing()):
-            if count == self.options.repairs_max:
-                break
+        for header in missing:
             peer = self._peer()
             if peer is not None:
                 self._send(peer, GetPrepare(self.epoch, self.view, self.member, header.op, header.checksum))
@@ -207,7 +206,7 @@ class Repairing(Normal):
 
     def _needs_snapshot(self, point: Checkpoint) -> bool:
         """Whether others, whose checkpoint is ``point``, may no longer have the op that comes next here."""
-        if self._asked_in_vain > _PATIENCE and self.commit_min < point.op:
+        if self._asked_in_vain > PATIENCE and self.commit_min < point.op:
             return True  # They may have it from a snapshot themselves.
         return self.commit_min < point.op - self.options.checkpoint_interval
 

@@ -32,7 +32,7 @@ from veritydb.vsr.messages import (
     StartView,
 )
 from veritydb.vsr.options import Options
-from veritydb.vsr.repair import Repairing
+from veritydb.vsr.repair import PATIENCE, Repairing
 
 
 class ViewChange(Repairing):
@@ -228,6 +228,13 @@ class ViewChange(Repairing):
         self._start_timer("view_change", 4 * self.options.view_change)
         self._persist()
         self._apply()
+
+    def _repair(self) -> None:
+        super()._repair()
+        if self.elected and self.status is Status.VIEW_CHANGE and self._asked_in_vain > PATIENCE:
+            # What this log lacks, nobody has any more: others have a snapshot instead, or who had it is gone and it may
+            # be denied. Those who have installed the view wait for its primary; only it can tell that none will come.
+            self._enter_view_change(self.view + 1)
 
     def _may_repair(self) -> bool:
         return self.elected or self._installing
