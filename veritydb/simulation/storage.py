@@ -49,6 +49,9 @@ class Habits(NamedTuple):
     """That it is torn, if it is not there."""
 
 
+_SILENT = frozenset({"lost write", "misdirected write"})
+
+
 class Atlas:
     """Where on which disks a fault may be, so that the protocol can survive all of them."""
 
@@ -60,11 +63,16 @@ class Atlas:
         self.gone: set[int] = set()
         """Members whose disk was lost: they have nothing good in any slot until they caught up."""
 
-    def may_damage(self, member: int, zone: int, key: Key) -> bool:
-        """Whether the place may be lost now."""
-        if self.beyond:
-            return True
+    def may_damage(self, member: int, zone: int, key: Key, *, silently: bool = False) -> bool:
+        """Whether the place may be lost now; ``silently``: what is there afterwards is whole, and older."""
         bad = self.disks[member].bad
+        if self.beyond:
+            if zone not in (Zone.ENTRY, Zone.HEADER):
+                return True
+            # Not even beyond: an op of which both places are lost, one of them without a sign, is to its member one
+            # that never was (docs/internals/vsr.md), and then no protocol can keep it from denying it.
+            twin = bad.get((Zone.HEADER if zone == Zone.ENTRY else Zone.ENTRY, key))
+            return twin is None or not (silently or twin in _SILENT)
         if zone == Zone.SUPERBLOCK:
             return not any(place[0] == Zone.SUPERBLOCK for place in bad if place[1] != key)
         if zone == Zone.SNAPSHOT:
@@ -140,9 +148,11 @@ class Disk:
 
     def _go_astray(self, pending: Pending) -> None:
         habits, chance, atlas = self.habits, self._chance, self.atlas
-        if chance.happens(habits.lost) and atlas.may_damage(self.member, pending.zone, pending.key):
+        if chance.happens(habits.lost) and atlas.may_damage(self.member, pending.zone, pending.key, silently=True):
             pending.lost = True
-        elif chance.happens(habits.misdirected) and atlas.may_damage(self.member, pending.zone, pending.key):
+        elif chance.happens(habits.misdirected) and atlas.may_damage(
+            self.member, pending.zone, pending.key, silently=True
+        ):
             other = chance.below(len(self.entries))
             if other != pending.key and atlas.may_damage(self.member, pending.zone, other):
                 pending.target = other
@@ -170,8 +180,8 @@ class Disk:
 
     def _lose(self, pending: Pending) -> None:
         # Asked again: between the beginning of the write and its end, other places may have gone bad.
-        if not self.atlas.may_damage(self.member, pending.zone, pending.key) or (
-            not pending.lost and not self.atlas.may_damage(self.member, pending.zone, pending.target)
+        if not self.atlas.may_damage(self.member, pending.zone, pending.key, silently=True) or (
+            not pending.lost and not self.atlas.may_damage(self.member, pending.zone, pending.target, silently=True)
         ):
             self._put(pending.zone, pending.key, pending.data)
             return

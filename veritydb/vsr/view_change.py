@@ -79,6 +79,8 @@ class ViewChange(Repairing):
             self._enter_view_change(message.view)
         if message.view == self.view and message.src in self.members and self.status is not Status.RECOVERING_HEAD:
             self.exit_votes.add(message.src)
+            if self._abdicating:
+                self.exit_votes.add(self.member)  # A primary that gets nothing done, and hears who is tired of it.
             if "exit_window" not in self._timers:
                 self._start_timer("exit_window", self.options.exit_window)
             self._weigh_exit()
@@ -231,7 +233,11 @@ class ViewChange(Repairing):
 
     def _repair(self) -> None:
         super()._repair()
-        if self.elected and self.status is Status.VIEW_CHANGE and self._asked_in_vain > PATIENCE:
+        if self._asked_in_vain <= PATIENCE:
+            return
+        if self.status is Status.NORMAL and not self.is_primary:
+            self._fall_behind()  # The primary tells of its checkpoint. It may have fallen silent, waiting for us.
+        elif self.elected and self.status is Status.VIEW_CHANGE:
             # What this log lacks, nobody has any more: others have a snapshot instead, or who had it is gone and it may
             # be denied. Those who have installed the view wait for its primary; only it can tell that none will come.
             self._enter_view_change(self.view + 1)
