@@ -71,8 +71,8 @@ class Atlas:
                 return True
             # Not even beyond: an op of which both places are lost, one of them without a sign, is to its member one
             # that never was (docs/internals/vsr.md), and then no protocol can keep it from denying it.
-            twin = bad.get((Zone.HEADER if zone == Zone.ENTRY else Zone.ENTRY, key))
-            return twin is None or not (silently or twin in _SILENT)
+            loss = bad.get((Zone.HEADER if zone == Zone.ENTRY else Zone.ENTRY, key))
+            return loss is None or not (silently or loss in _SILENT)
         if zone == Zone.SUPERBLOCK:
             return not any(place[0] == Zone.SUPERBLOCK for place in bad if place[1] != key)
         if zone == Zone.SNAPSHOT:
