@@ -14,8 +14,9 @@ from pathlib import Path
 
 from veritydb import kernel
 from veritydb.chain import Kind, chain_hash, pack_header
-from veritydb.cluster.config import Address, NodeConfig, read_config
-from veritydb.cluster.founding import found, group_of
+from veritydb.cluster.clients import group_of
+from veritydb.cluster.config import Address, NodeConfig, read_client_config, read_config
+from veritydb.cluster.founding import found
 from veritydb.cluster.session import Group, Session
 from veritydb.log import Log
 
@@ -68,7 +69,7 @@ class Cluster:
         return read_config(self.configs[member])
 
     def group(self) -> Group:
-        return group_of(self.config(), self.folder / "client")
+        return group_of(read_client_config(self.folder / "client"))
 
     def log(self, member: int, stream: bytes) -> Log:
         return Log.open(self.config(member).data / "streams" / stream.hex(), read_only=True)

@@ -1,4 +1,4 @@
-"""node.toml and its files: each mistake is named, in one line."""
+"""node.toml, client.toml and their files: each mistake is named, in one line."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import ssl
 import pytest
 
 from veritydb.cluster.certificates import context
-from veritydb.cluster.config import Address, parse_address, read_config, read_secret
-from veritydb.cluster.founding import found, group_of
+from veritydb.cluster.clients import check_client_name, group_of
+from veritydb.cluster.config import Address, parse_address, read_client_config, read_config, read_secret
+from veritydb.cluster.founding import found
 from veritydb.errors import ConfigurationError
 
 GOOD = """
@@ -106,11 +107,61 @@ def test_a_cluster_is_made_once_and_its_files_are_its_owners(tmp_path):
         assert path.stat().st_mode & 0o077 == 0, path
     assert read_secret(config.secret_file)
     context(config.authority, config.certificate, config.key, server=True)
-    assert isinstance(group_of(config, folder / "client").tls, ssl.SSLContext)
+    client = read_client_config(folder / "client")
+    assert (client.cluster, client.members) == (config.cluster, config.members)
+    assert read_client_config(folder / "client/client.toml") == client
+    assert isinstance(group_of(client).tls, ssl.SSLContext)
+    assert group_of(client).keys.peer is None
+    assert group_of(client).keys.client == group_of(client, secret=config.secret_file).keys.client
     with pytest.raises(ConfigurationError, match="exists; nothing was changed"):
         found(folder, {1: parse_address("127.0.0.1:1")})
-    with pytest.raises(ConfigurationError, match="client_key"):
-        group_of(config, folder)
+
+
+GOOD_CLIENT = """
+cluster = "00112233445566778899aabbccddeeff"
+client_key = "client.secret"
+authority = "a.crt"
+certificate = "c.crt"
+key = "c.key"
+
+[members]
+1 = "10.0.0.1:7400"
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ("cluster =", "clustre =", "no setting 'clustre'"),
+        ('key = "c.key"', "", "'key' is missing"),
+        ('"client.secret"', "3", "client_key must be a path"),
+        ("0011", "", "cluster must be 32 hex digits"),
+        ('"10.0.0.1:7400"', '"10.0.0.1"', "host:port"),
+        ('1 = "10.0.0.1:7400"', "", "names 1 to"),
+        ('key = "c.key"', 'key = "c.key"\nmember = 1', "no setting 'member'"),
+    ],
+)
+def test_a_mistake_in_a_client_file_is_named(tmp_path, old, new, why):
+    path = tmp_path / "client.toml"
+    assert old in GOOD_CLIENT
+    path.write_text(GOOD_CLIENT.replace(old, new))
+    with pytest.raises(ConfigurationError, match=re.escape(why)) as raised:
+        read_client_config(tmp_path)
+    assert "client.toml" in str(raised.value)
+
+
+def test_a_folder_that_is_no_clients_is_named(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"client\.toml cannot be read"):
+        read_client_config(tmp_path)
+    (tmp_path / "client.toml").write_text(GOOD_CLIENT)
+    with pytest.raises(ConfigurationError, match="no certificate of an authority"):
+        group_of(read_client_config(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["", "member-1", "a b", "-a", "a/b", "x" * 65, "ä"])
+def test_a_client_whose_name_cannot_be_is_refused(name):
+    with pytest.raises(ConfigurationError, match="client's name"):
+        check_client_name(name)
 
 
 def test_certificates_that_cannot_be_used_are_named(tmp_path):

@@ -13,7 +13,7 @@ from tests.cluster.groups import PATIENCE, Stream, cluster, free_port
 from veritydb import kernel
 from veritydb.cluster.certificates import context
 from veritydb.cluster.config import Address
-from veritydb.cluster.founding import found, group_of
+from veritydb.cluster.founding import found
 from veritydb.cluster.session import GroupUnavailable, Session
 from veritydb.vsr.wire import Keys
 
@@ -219,6 +219,6 @@ def test_a_disk_of_another_cluster_or_in_use_and_a_taken_address_end_in_one_line
 
 def test_a_client_that_cannot_reach_anybody_says_so(tmp_path):
     with cluster(tmp_path / "cluster", 1) as alone:
-        session = Session(group_of(alone.config(), tmp_path / "cluster/client"))
+        session = Session(alone.group())
         with pytest.raises(GroupUnavailable, match="no node of the group has answered in time"):
             session.read_head(bytes(16), timeout=0.3)

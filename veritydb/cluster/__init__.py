@@ -1,12 +1,15 @@
 """The shell around a replica: what a node, and a client of a group, are in the real world.
 
 ================  ===================================================================================================
-``config``        ``node.toml``
+``config``        ``node.toml``, ``client.toml``
+``naming``        the id of a stream that people call by a name
+``clients``       a client's folder: certificate, key, where the nodes are
 ``founding``      what a cluster begins with: id, secret, certificates, empty disks
 ``certificates``  a cluster's own authority, for mutual TLS
 ``aligned``       files that are read and written past the page cache
 ``disk``          :class:`Disk`: a member's storage in one folder
 ``disk_thread``   the same, driven by a thread of its own
+``files``         small files, written whole
 ``records``       the records of all streams that a node has, for those who follow
 ``keeping``       the same, driven by a thread of its own
 ``node``          :class:`Node`: the process that drives a replica

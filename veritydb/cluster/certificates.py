@@ -1,14 +1,15 @@
 """A cluster's own certificate authority, for mutual TLS where there is no other.
 
-One authority a cluster, made by ``veritydb cluster init``; it signs a certificate for each member and one for clients.
+One authority a cluster, made by ``veritydb cluster init``; it signs a certificate for each member and for each client.
 Nodes and clients accept what it has signed and nothing else. Who has an authority of his own gives its certificates in
-``node.toml`` instead.
+``node.toml`` and ``client.toml`` instead.
 """
 
 from __future__ import annotations
 
 import datetime
 import ssl
+from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +31,14 @@ class Issued(NamedTuple):
     key: bytes
 
 
+class Role(Enum):
+    """What a certificate is for."""
+
+    MEMBER = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
+    CLIENT = (ExtendedKeyUsageOID.CLIENT_AUTH,)
+    """It cannot stand for a node: whoever dials a node refuses a certificate that is not for servers."""
+
+
 def make_authority(name: str, now: datetime.datetime) -> Issued:
     """Return a new authority."""
     key = ec.generate_private_key(ec.SECP256R1())
@@ -43,7 +52,7 @@ def make_authority(name: str, now: datetime.datetime) -> Issued:
     return _issued(certificate, key)
 
 
-def issue(authority: Issued, name: str, now: datetime.datetime) -> Issued:
+def issue(authority: Issued, name: str, now: datetime.datetime, *, role: Role) -> Issued:
     """Return a certificate for ``name``, signed by ``authority``."""
     issuer = x509.load_pem_x509_certificate(authority.certificate)
     issuer_key = serialization.load_pem_private_key(authority.key, None)
@@ -53,10 +62,7 @@ def issue(authority: Issued, name: str, now: datetime.datetime) -> Issued:
         _builder(_name(name), issuer.subject, key, now)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs=False), critical=True)
-        .add_extension(
-            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
-            critical=False,
-        )
+        .add_extension(x509.ExtendedKeyUsage(role.value), critical=False)
         .sign(issuer_key, hashes.SHA256())
     )
     return _issued(certificate, key)

@@ -1,4 +1,4 @@
-"""``node.toml``: what a node is told, and what is wrong with it.
+"""``node.toml`` and ``client.toml``: what a node and a client are told, and what is wrong with it.
 
 ::
 
@@ -15,18 +15,34 @@
     1 = "10.0.0.1:7400"
     2 = "10.0.1.1:7400"
     3 = "10.0.2.1:7400"
+
+A client has a folder of its own (``veritydb cluster client`` makes it) with a certificate in its name and this
+``client.toml``::
+
+    cluster = "0f3c…"                    # 32 hex digits, the nodes'
+    client_key = "client.secret"         # a file of 64 hex digits: what clients and members speak under
+    authority = "authority.crt"
+    certificate = "client.crt"
+    key = "client.key"
+
+    [members]                            # where the nodes are; who is no member any more does no harm
+    1 = "10.0.0.1:7400"
+    2 = "10.0.1.1:7400"
+    3 = "10.0.2.1:7400"
 """
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from veritydb.errors import ConfigurationError
 from veritydb.vsr.options import Options
 from veritydb.vsr.quorums import MEMBERS_MAX
+
+T = TypeVar("T")
 
 
 class Address(NamedTuple):
@@ -63,6 +79,17 @@ class NodeConfig(NamedTuple):
         return options_for(self.slots)
 
 
+class ClusterConfig(NamedTuple):
+    """A cluster, as one client of it reaches it."""
+
+    cluster: bytes
+    client_key: Path
+    authority: Path
+    certificate: Path
+    key: Path
+    members: Mapping[int, Address]
+
+
 def options_for(slots: int) -> Options:
     """Return the sizes of a replica whose journal has so many slots."""
     return Options(slots=slots, checkpoint_interval=slots // 4)
@@ -74,40 +101,70 @@ SLOTS_MAX = 1 << 16
 _PATHS = ("data", "secret_file", "authority", "certificate", "key")
 _OPTIONAL = frozenset({"slots"})
 _KNOWN = frozenset({"cluster", "member", "members", *_PATHS}) | _OPTIONAL
+_CLIENT_PATHS = ("client_key", "authority", "certificate", "key")
+_CLIENT_KNOWN = frozenset({"cluster", "members", *_CLIENT_PATHS})
+CLIENT_FILE = "client.toml"
 
 
 def read_config(path: Path) -> NodeConfig:
     """Return what the file says. Raises ConfigurationError in one line that names the file and the setting."""
+    return _read(path, _node)
+
+
+def read_client_config(path: Path) -> ClusterConfig:
+    """Return what a ``client.toml`` says; ``path`` is the file, or the folder in which it is.
+
+    Raises ConfigurationError in one line that names the file and the setting.
+    """
+    return _read(path / CLIENT_FILE if path.is_dir() else path, _client)
+
+
+def _read(path: Path, meaning: Callable[[dict[str, Any], Path], T]) -> T:
     try:
         told = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigurationError(f"{path} cannot be read: {error}") from error
     try:
-        return _config(told, path.parent)
+        return meaning(told, path.parent)
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: {error}") from None
 
 
-def _config(told: dict[str, Any], folder: Path) -> NodeConfig:
-    for name in told:
-        if name not in _KNOWN:
-            raise ConfigurationError(f"there is no setting {name!r}; known are {', '.join(sorted(_KNOWN))}")
-    for name in sorted(_KNOWN - _OPTIONAL):
-        if name not in told:
-            raise ConfigurationError(f"the setting {name!r} is missing")
+def _node(told: dict[str, Any], folder: Path) -> NodeConfig:
+    _check_names(told, _KNOWN, _OPTIONAL)
     members = _members(told["members"])
     member = told["member"]
     if type(member) is not int or member not in members:
         raise ConfigurationError(f"member = {member!r} is none of the members {', '.join(map(str, members))}")
-    paths: dict[str, Path] = {}
-    for name in _PATHS:
-        if not isinstance(told[name], str) or not told[name]:
-            raise ConfigurationError(f"{name} must be a path")
-        paths[name] = folder / told[name]
     slots = told.get("slots", SLOTS)
     if type(slots) is not int or not SLOTS_MIN <= slots <= SLOTS_MAX:
         raise ConfigurationError(f"slots is a number from {SLOTS_MIN} to {SLOTS_MAX}, not {slots!r}")
+    paths = _paths(told, _PATHS, folder)
     return NodeConfig(_hex(told["cluster"], 16, "cluster"), member, slots=slots, members=members, **paths)
+
+
+def _client(told: dict[str, Any], folder: Path) -> ClusterConfig:
+    _check_names(told, _CLIENT_KNOWN, frozenset())
+    paths = _paths(told, _CLIENT_PATHS, folder)
+    return ClusterConfig(_hex(told["cluster"], 16, "cluster"), members=_members(told["members"]), **paths)
+
+
+def _check_names(told: dict[str, Any], known: frozenset[str], optional: frozenset[str]) -> None:
+    for name in told:
+        if name not in known:
+            raise ConfigurationError(f"there is no setting {name!r}; known are {', '.join(sorted(known))}")
+    for name in sorted(known - optional):
+        if name not in told:
+            raise ConfigurationError(f"the setting {name!r} is missing")
+
+
+def _paths(told: dict[str, Any], names: tuple[str, ...], folder: Path) -> dict[str, Path]:
+    paths: dict[str, Path] = {}
+    for name in names:
+        if not isinstance(told[name], str) or not told[name]:
+            raise ConfigurationError(f"{name} must be a path")
+        paths[name] = folder / told[name]
+    return paths
 
 
 def _members(settings: Any) -> dict[int, Address]:
@@ -135,14 +192,14 @@ def parse_address(told: Any) -> Address:
 
 
 def read_secret(path: Path) -> bytes:
-    """Return the cluster's secret. Raises ConfigurationError if others may read the file, or it holds none."""
+    """Return a secret of 32 bytes. Raises ConfigurationError if others may read the file, or it holds none."""
     try:
         status = path.stat()
         text = path.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"the cluster's secret {path} cannot be read: {error}") from error
+        raise ConfigurationError(f"the secret {path} cannot be read: {error}") from error
     if status.st_mode & 0o077:
-        raise ConfigurationError(f"others may read {path}, which holds the cluster's secret; chmod 600 {path}")
+        raise ConfigurationError(f"others may read {path}, which holds a secret of the cluster; chmod 600 {path}")
     return _hex(text.strip(), 32, str(path))
 
 

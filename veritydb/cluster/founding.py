@@ -1,27 +1,28 @@
 """Making what a cluster begins with: its id, its secret, its certificates, and each member's empty disk.
 
-``veritydb cluster init`` calls :func:`found`. The folder of a member is all that it needs; carry each to its machine.
+``veritydb cluster init`` calls :func:`found`. The folder of a member is all that it needs, and so is that of a client;
+carry each to its machine. What stays, ``authority.key`` and ``secret``, makes further members and clients: keep it
+where no node is.
 """
 
 from __future__ import annotations
 
 import datetime
-import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
 from veritydb import kernel
-from veritydb.cluster.certificates import Issued, context, issue, make_authority
-from veritydb.cluster.config import SLOTS, Address, NodeConfig
+from veritydb.cluster.certificates import Issued, Role, issue, make_authority
+from veritydb.cluster.clients import make_client
+from veritydb.cluster.config import SLOTS, Address
 from veritydb.cluster.disk import format_disk
-from veritydb.cluster.session import Group
+from veritydb.cluster.files import write_new
 from veritydb.errors import ConfigurationError
 from veritydb.vsr.effects import Image
 from veritydb.vsr.entry import root_entry
 from veritydb.vsr.recovery import blank
 from veritydb.vsr.superblock import COPIES, as_copy, encode, first_superblock
-from veritydb.vsr.wire import Keys, derive_keys
 
 
 def found(folder: Path, members: Mapping[int, Address], *, slots: int = SLOTS) -> list[Path]:
@@ -36,22 +37,27 @@ def found(folder: Path, members: Mapping[int, Address], *, slots: int = SLOTS) -
     secret = secrets.token_hex(32)
     now = datetime.datetime.now(datetime.UTC)
     authority = make_authority(f"VerityDB cluster {cluster.hex()[:8]}", now)
-    _write(folder / "authority.crt", authority.certificate)
-    _write(folder / "authority.key", authority.key)
+    write_new(folder / "authority.crt", authority.certificate)
+    write_new(folder / "authority.key", authority.key)
+    write_new(folder / "secret", secret.encode() + b"\n")
     paths: list[Path] = []
     for member in members:
         home = folder / f"node-{member}"
         home.mkdir(mode=0o700)
         _write_identity(home, authority, f"member-{member}")
-        _write(home / "secret", secret.encode() + b"\n")
-        _write(home / "node.toml", _node_toml(cluster, member, members, slots))
+        write_new(home / "secret", secret.encode() + b"\n")
+        write_new(home / "node.toml", _node_toml(cluster, member, members, slots))
         (home / "data").mkdir(mode=0o700)
         format_member(home / "data" / "replica", cluster, member, tuple(members), slots=slots)
         paths.append(home / "node.toml")
-    home = folder / "client"
-    home.mkdir(mode=0o700)
-    _write_identity(home, authority, "client")
-    _write(home / "client_key", derive_keys(bytes.fromhex(secret)).client.hex().encode() + b"\n")
+    make_client(
+        folder / "client",
+        name="client",
+        cluster=cluster,
+        secret=bytes.fromhex(secret),
+        authority=authority,
+        members=members,
+    )
     return paths
 
 
@@ -79,21 +85,11 @@ def format_member(
     )
 
 
-def group_of(config: NodeConfig, client: Path) -> Group:
-    """Return how a client in ``client``, a folder that :func:`found` made, reaches the group."""
-    try:
-        key = bytes.fromhex((client / "client_key").read_text(encoding="ascii").strip())
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{client / 'client_key'} cannot be read: {error}") from error
-    tls = context(client / "authority.crt", client / "client.crt", client / "client.key", server=False)
-    return Group(config.cluster, config.members, Keys(client=key, peer=None), tls)
-
-
 def _write_identity(home: Path, authority: Issued, name: str) -> None:
-    issued = issue(authority, name, datetime.datetime.now(datetime.UTC))
-    _write(home / "authority.crt", authority.certificate)
-    _write(home / f"{name}.crt", issued.certificate)
-    _write(home / f"{name}.key", issued.key)
+    issued = issue(authority, name, datetime.datetime.now(datetime.UTC), role=Role.MEMBER)
+    write_new(home / "authority.crt", authority.certificate)
+    write_new(home / f"{name}.crt", issued.certificate)
+    write_new(home / f"{name}.key", issued.key)
 
 
 def _node_toml(cluster: bytes, member: int, members: Mapping[int, Address], slots: int) -> bytes:
@@ -112,12 +108,3 @@ def _node_toml(cluster: bytes, member: int, members: Mapping[int, Address], slot
         "",
     ]
     return "\n".join(lines).encode()
-
-
-def _write(path: Path, data: bytes) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(fd, data)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
