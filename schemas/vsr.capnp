@@ -104,5 +104,6 @@ struct Message {
     fetchedRecords :group { clientHigh @156 :UInt64; clientLow @157 :UInt64; number @158 :UInt64;
       streamHigh @159 :UInt64; streamLow @160 :UInt64; known @161 :UInt64; nextOffset @162 :UInt64;
       records @163 :Data; } # headers (record.capnp) and bodies; each header says how long its body is
+    denied :group { clientHigh @164 :UInt64; clientLow @165 :UInt64; number @166 :UInt64; why @167 :Data; } # UTF-8
   }
 }

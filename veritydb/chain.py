@@ -21,6 +21,8 @@ from veritydb.tuples import make
 VERSION = 1
 
 HEADER_SIZE = 208
+STREAM_AT = 16
+"""Where the stream stands in a header."""
 PART_HEAD_SIZE = 16
 
 PART_MAX = 1 << 30

@@ -15,6 +15,7 @@ The tree is PEP 249's, and each of its classes is also a class of :mod:`sqlite3`
           │    ├── LeaseLost             another worker has what was to be acked; roll back
           │    ├── ConsumerOutOfLog      the log no longer has what a consumer needs
           │    ├── StaleSnapshot         the transaction read what has changed since; roll back and retry
+          │    ├── NotPermitted          the cluster does not let this client do that; nothing was done
           │    └── MissingFunction       the schema names a function or collation that is not registered
           ├── IntegrityError
           ├── InternalError
@@ -118,6 +119,17 @@ class ConsumerOutOfLog(OperationalError):
         )
         self.consumer = consumer
         self.offset = offset
+
+
+class NotPermitted(OperationalError):
+    """The cluster does not let this client do what was asked; nothing was done.
+
+    A client's name stands in its certificate, its rights in the nodes' ``rights.toml``.
+    """
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"{why}; nothing was done")
+        self.why = why
 
 
 class MissingFunction(OperationalError):

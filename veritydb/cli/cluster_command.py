@@ -61,6 +61,43 @@ def init(
     typer.echo(f"or all of them here, for development: veritydb cluster run {folder}")
 
 
+Names = Annotated[list[str] | None, typer.Option(metavar="STREAM", help="A stream, or *; once for each.")]
+
+
+@app.command()
+def client(
+    folder: Folder,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the client.", show_default=False)],
+    read: Names = None,
+    append: Names = None,
+    create: Names = None,
+    administer: Annotated[bool, typer.Option("--administer", help="It may do everything.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Make a client's folder, FOLDER/client-NAME, and give it rights. Who may append may read.
+
+    [dim]veritydb cluster client cluster clinic --append clinic[/dim]
+    [dim]veritydb cluster client cluster reports --read clinic --read billing[/dim]
+
+    The rights are added to each node-N/rights.toml that is in FOLDER; kill -HUP makes a running node read them again.
+    """
+    from veritydb.cluster.founding import add_client
+    from veritydb.cluster.rights import Right
+
+    rights = {Right.READ: read or [], Right.APPEND: append or [], Right.CREATE: create or []}
+    if not administer and not any(rights.values()):
+        raise ConfigurationError("a client without rights may do nothing: --read, --append, --create or --administer")
+    home, changed, section = add_client(folder, name, rights, administer=administer)
+    if json:
+        write_json({"client": str(home), "rights": [str(path) for path in changed], "section": section})
+        return
+    typer.echo(f"{home}: carry it to where {name} runs")
+    for path in changed:
+        typer.echo(f"{path}: [{name}] added; kill -HUP its node")
+    if not changed:
+        typer.echo(f"add this to each node's rights.toml, then kill -HUP the node:\n\n{section}")
+
+
 @app.command()
 def run(folder: Folder) -> None:
     """Run all members on this machine until Control-C: for development, not for data that must outlive it.

@@ -6,6 +6,9 @@
 ``clients``       a client's folder: certificate, key, where the nodes are
 ``founding``      what a cluster begins with: id, secret, certificates, empty disks
 ``certificates``  a cluster's own authority, for mutual TLS
+``rights``        ``rights.toml``: who may do what with which stream
+``admission``     whether a node listens to a client's message
+``listening``     a node's door: TLS, and a count of who did not get in
 ``aligned``       files that are read and written past the page cache
 ``disk``          :class:`Disk`: a member's storage in one folder
 ``disk_thread``   the same, driven by a thread of its own

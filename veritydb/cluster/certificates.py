@@ -88,6 +88,20 @@ def context(authority: Path, certificate: Path, key: Path, *, server: bool) -> s
     return made
 
 
+def check_time(certificate: Path, now: datetime.datetime) -> None:
+    """Raise ConfigurationError if a certificate has expired, or is not valid yet.
+
+    Its own side has to look: the other one only hangs up.
+    """
+    found = x509.load_pem_x509_certificate(certificate.read_bytes())
+    if now > found.not_valid_after_utc:
+        raise ConfigurationError(f"{certificate} has expired, on {found.not_valid_after_utc:%Y-%m-%d}")
+    if now < found.not_valid_before_utc:
+        raise ConfigurationError(
+            f"{certificate} is valid from {found.not_valid_before_utc:%Y-%m-%d} on; is the clock right?"
+        )
+
+
 def _builder(
     subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, now: datetime.datetime
 ) -> x509.CertificateBuilder:

@@ -19,7 +19,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from veritydb.cluster.certificates import Issued, Role, context, issue
+from veritydb.cluster.certificates import Issued, Role, check_time, context, issue
 from veritydb.cluster.config import CLIENT_FILE, Address, ClusterConfig, read_secret
 from veritydb.cluster.files import write_new
 from veritydb.cluster.session import Group
@@ -37,6 +37,7 @@ def group_of(config: ClusterConfig, *, secret: Path | None = None) -> Group:
     ``secret`` is the members' own, which changing the members takes.
     """
     tls = context(config.authority, config.certificate, config.key, server=False)
+    check_time(config.certificate, datetime.datetime.now(datetime.UTC))
     keys = Keys(client=read_secret(config.client_key), peer=None)
     if secret is not None:
         keys = derive_keys(read_secret(secret))

@@ -9,6 +9,7 @@
     authority = "authority.crt"
     certificate = "member-1.crt"
     key = "member-1.key"
+    rights_file = "rights.toml"          # who may do what: veritydb.cluster.rights
     slots = 4096                         # ops that the journal holds; the same on all members
 
     [members]                            # everybody's address, this node's own with them
@@ -67,6 +68,7 @@ class NodeConfig(NamedTuple):
     key: Path
     slots: int
     members: Mapping[int, Address]
+    rights_file: Path | None = None
 
     @property
     def listen(self) -> Address:
@@ -99,7 +101,7 @@ SLOTS = 4096
 SLOTS_MIN = 64
 SLOTS_MAX = 1 << 16
 _PATHS = ("data", "secret_file", "authority", "certificate", "key")
-_OPTIONAL = frozenset({"slots"})
+_OPTIONAL = frozenset({"slots", "rights_file"})
 _KNOWN = frozenset({"cluster", "member", "members", *_PATHS}) | _OPTIONAL
 _CLIENT_PATHS = ("client_key", "authority", "certificate", "key")
 _CLIENT_KNOWN = frozenset({"cluster", "members", *_CLIENT_PATHS})
@@ -140,7 +142,8 @@ def _node(told: dict[str, Any], folder: Path) -> NodeConfig:
     if type(slots) is not int or not SLOTS_MIN <= slots <= SLOTS_MAX:
         raise ConfigurationError(f"slots is a number from {SLOTS_MIN} to {SLOTS_MAX}, not {slots!r}")
     paths = _paths(told, _PATHS, folder)
-    return NodeConfig(_hex(told["cluster"], 16, "cluster"), member, slots=slots, members=members, **paths)
+    rights = _paths(told, ("rights_file",), folder) if "rights_file" in told else {}
+    return NodeConfig(_hex(told["cluster"], 16, "cluster"), member, slots=slots, members=members, **paths, **rights)
 
 
 def _client(told: dict[str, Any], folder: Path) -> ClusterConfig:

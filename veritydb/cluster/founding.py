@@ -14,10 +14,11 @@ from pathlib import Path
 
 from veritydb import kernel
 from veritydb.cluster.certificates import Issued, Role, issue, make_authority
-from veritydb.cluster.clients import make_client
-from veritydb.cluster.config import SLOTS, Address
+from veritydb.cluster.clients import check_client_name, make_client
+from veritydb.cluster.config import SLOTS, Address, read_client_config, read_secret
 from veritydb.cluster.disk import format_disk
-from veritydb.cluster.files import write_new
+from veritydb.cluster.files import replace, write_new
+from veritydb.cluster.rights import DEFAULT, Right, parse_rights, read_rights, with_client
 from veritydb.errors import ConfigurationError
 from veritydb.vsr.effects import Image
 from veritydb.vsr.entry import root_entry
@@ -46,19 +47,63 @@ def found(folder: Path, members: Mapping[int, Address], *, slots: int = SLOTS) -
         home.mkdir(mode=0o700)
         _write_identity(home, authority, f"member-{member}")
         write_new(home / "secret", secret.encode() + b"\n")
+        write_new(home / "rights.toml", DEFAULT.encode())
         write_new(home / "node.toml", _node_toml(cluster, member, members, slots))
         (home / "data").mkdir(mode=0o700)
         format_member(home / "data" / "replica", cluster, member, tuple(members), slots=slots)
         paths.append(home / "node.toml")
-    make_client(
-        folder / "client",
-        name="client",
-        cluster=cluster,
-        secret=bytes.fromhex(secret),
-        authority=authority,
-        members=members,
-    )
+    for name in ("client", "admin"):
+        make_client(
+            folder / name,
+            name=name,
+            cluster=cluster,
+            secret=bytes.fromhex(secret),
+            authority=authority,
+            members=members,
+        )
     return paths
+
+
+def add_client(
+    folder: Path, name: str, rights: Mapping[Right, list[str]], *, administer: bool = False
+) -> tuple[Path, list[Path], str]:
+    """Make a client's folder beside the cluster's others, and give it its rights in the nodes' folders that are here.
+
+    Returns the folder, the ``rights.toml`` that were changed, and what each node's has to say. Raises
+    ConfigurationError before anything is changed.
+    """
+    check_client_name(name)
+    admin = read_client_config(folder / "admin")
+    section = with_client("", name, rights, administer=administer).lstrip()
+    parse_rights(section, admin.cluster)
+    changes: dict[Path, bytes] = {}
+    for path in sorted(folder.glob("node-*/rights.toml")):
+        read_rights(path, admin.cluster)
+        try:
+            changed = with_client(path.read_text(encoding="utf-8"), name, rights, administer=administer)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{path}: {error}; nothing was changed") from None
+        changes[path] = changed.encode()
+    home = folder / f"client-{name}"
+    make_client(
+        home,
+        name=name,
+        cluster=admin.cluster,
+        secret=read_secret(folder / "secret"),
+        authority=read_authority(folder),
+        members=admin.members,
+    )
+    for path, text in changes.items():
+        replace(path, text)
+    return home, list(changes), section
+
+
+def read_authority(folder: Path) -> Issued:
+    """Return the cluster's authority. Raises ConfigurationError if its key is not here."""
+    try:
+        return Issued((folder / "authority.crt").read_bytes(), (folder / "authority.key").read_bytes())
+    except OSError as error:
+        raise ConfigurationError(f"{folder} does not have the cluster's authority: {error}") from error
 
 
 def format_member(
@@ -101,6 +146,7 @@ def _node_toml(cluster: bytes, member: int, members: Mapping[int, Address], slot
         'authority = "authority.crt"',
         f'certificate = "member-{member}.crt"',
         f'key = "member-{member}.key"',
+        'rights_file = "rights.toml"',
         f"slots = {slots}",
         "",
         "[members]",

@@ -25,13 +25,15 @@ from collections.abc import Callable
 import anyio
 import anyio.abc
 from anyio.streams.buffered import BufferedByteReceiveStream
-from anyio.streams.tls import TLSListener, TLSStream
+from anyio.streams.tls import TLSAttribute, TLSStream
 
+from veritydb.cluster.admission import Admission, Visitor
 from veritydb.cluster.certificates import context
 from veritydb.cluster.config import Address, NodeConfig, read_secret
 from veritydb.cluster.disk import Disk
 from veritydb.cluster.disk_thread import DiskThread
 from veritydb.cluster.keeping import FETCH_MAX, Caught, Expected, Keeper
+from veritydb.cluster.listening import Listener
 from veritydb.cluster.records import Missing, RecordStore
 from veritydb.cluster.session import Group, GroupUnavailable, Session
 from veritydb.errors import DatabaseError
@@ -51,9 +53,9 @@ from veritydb.vsr.effects import (
     Write,
     WriteDone,
 )
-from veritydb.vsr.messages import FetchedRecords, FetchRecords, ReadRequest, Reconfigure, Request
+from veritydb.vsr.messages import Denied, FetchedRecords, FetchRecords, ReadRequest, Reconfigure, Request
 from veritydb.vsr.replica import Replica
-from veritydb.vsr.wire import FRAME_SIZE, Dropped, Wire, derive_keys, message_size
+from veritydb.vsr.wire import FRAME_SIZE, Dropped, DropReason, Wire, derive_keys, message_size
 
 log = logging.getLogger("veritydb.node")
 
@@ -85,6 +87,9 @@ class Node:
         self._connections = 0
         self.counts: Counter[str] = Counter()
         """What happened, by name, for people and metrics."""
+        self._foreign = 0
+        """Messages so far that were another cluster's, or forged: who sends one is hung up on, and so learns of it."""
+        self._admission = Admission(config.rights_file, config.cluster, self.counts)
         self.halted: str | None = None
         self._committed = 0
         """The op that was committed last, as the records' keeper has heard of it."""
@@ -131,11 +136,12 @@ class Node:
     async def _serve(self, started: Callable[[], None] | None) -> None:
         assert self._stopping is not None
         listen = self._config.listen
-        listener = TLSListener(
+        listener = Listener(
             await anyio.create_tcp_listener(local_host=listen.host, local_port=listen.port, reuse_port=False),
             self._server_tls,
             standard_compatible=False,
             handshake_timeout=HANDSHAKE_SECONDS,
+            counts=self.counts,
         )
         async with listener, anyio.create_task_group() as tasks:
             tasks.start_soon(listener.serve, self._on_connection)
@@ -159,8 +165,11 @@ class Node:
     async def _watch_signals(self) -> None:
         if threading.current_thread() is not threading.main_thread():
             return
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async for number in signals:
+                if number == signal.SIGHUP:
+                    self._admission.reload()
+                    continue
                 log.info("stopping on %s", signal.Signals(number).name)
                 self.stop()
                 return
@@ -273,11 +282,12 @@ class Node:
         self._connections += 1
         outbox = _Outbox()
         mine: set[bytes] = set()
+        visitor = self._admission.enter(stream.extra(TLSAttribute.peer_certificate, None))
         try:
             async with anyio.create_task_group() as tasks, stream:
                 tasks.start_soon(self._send_all, outbox, stream)
                 try:
-                    await self._hear(BufferedByteReceiveStream(stream), outbox, mine)
+                    await self._hear(BufferedByteReceiveStream(stream), visitor, outbox, mine)
                 finally:
                     tasks.cancel_scope.cancel()
         except* (
@@ -290,15 +300,29 @@ class Node:
             pass
         finally:
             self._connections -= 1
+            self._admission.leave(visitor)
             for client in mine:
                 if self._clients.get(client) is outbox:
                     del self._clients[client]
+
+    def _note_dropped(self, visitor: Visitor) -> bool:
+        """Log that there was something that is no message, ever more rarely; True: its sender is of no use."""
+        dropped = self._wire.dropped
+        count = dropped.total()
+        if count & (count - 1) == 0:
+            told = ", ".join(f"{number} because {reason.value}" for reason, number in dropped.items())
+            log.warning("dropped messages, the last one of %s: %s", visitor, told)
+        foreign = dropped[DropReason.FOREIGN] + dropped[DropReason.FORGED]
+        self._foreign, before = foreign, self._foreign
+        return foreign > before
 
     @staticmethod
     async def _send_all(outbox: _Outbox, stream: TLSStream) -> None:
         await outbox.drain_into(stream)
 
-    async def _hear(self, stream: BufferedByteReceiveStream, outbox: _Outbox, mine: set[bytes]) -> None:
+    async def _hear(
+        self, stream: BufferedByteReceiveStream, visitor: Visitor, outbox: _Outbox, mine: set[bytes]
+    ) -> None:
         while True:
             frame = await stream.receive_exactly(FRAME_SIZE)
             try:
@@ -306,12 +330,19 @@ class Node:
             except Dropped as dropped:
                 self._wire.dropped[dropped.reason] += 1
                 return  # Where the next frame begins, nobody can tell.
-            message = self._wire.decode(frame + await stream.receive_exactly(size))
+            data = frame + await stream.receive_exactly(size)
+            message = self._wire.decode(data)
             if message is None:
+                if self._note_dropped(visitor):
+                    return
                 continue
             if isinstance(message, (Request, ReadRequest, Reconfigure, FetchRecords)):
                 if outbox.overflown:
                     return
+                why = self._admission.refusal(visitor, message)
+                if why is not None:
+                    outbox.put(self._wire.encode(Denied(message.client, message.number, why)))
+                    continue
                 mine.add(message.client)
                 self._clients[message.client] = outbox
                 if isinstance(message, FetchRecords):

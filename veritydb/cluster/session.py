@@ -19,8 +19,9 @@ from typing import NamedTuple
 
 from veritydb import kernel
 from veritydb.cluster.config import Address
-from veritydb.errors import OperationalError
+from veritydb.errors import NotPermitted, OperationalError
 from veritydb.vsr.messages import (
+    Denied,
     Evicted,
     FetchedRecords,
     FetchRecords,
@@ -76,7 +77,7 @@ class Session:
         return self._primary
 
     def command(self, command: kernel.Command, *, timeout: float) -> kernel.Reply:
-        """Have a command carried out, and return the group's answer. Raises GroupUnavailable."""
+        """Have a command carried out, and return the group's answer. Raises GroupUnavailable, NotPermitted."""
         return self.send(kernel.encode_command(command), timeout=timeout)
 
     def send(self, command: bytes, *, timeout: float) -> kernel.Reply:
@@ -92,8 +93,7 @@ class Session:
             if isinstance(answer, Reply):
                 return kernel.decode_reply(answer.result)
             # The session is gone. What became of the request nobody remembers here: its id does.
-            self._session = 0
-            self._client = secrets.token_bytes(16)
+            self._renew()
             raise GroupUnavailable("the session with the group has ended; what was asked last may have been done")
 
     def read_head(self, stream: bytes, *, timeout: float) -> tuple[int, bytes] | None:
@@ -138,8 +138,11 @@ class Session:
             # A forked child has its parent's connection and session, and may use neither.
             self._pid = os.getpid()
             self._socket = None
-            self._session = 0
-            self._client = secrets.token_bytes(16)
+            self._renew()
+
+    def _renew(self) -> None:
+        self._session = 0
+        self._client = secrets.token_bytes(16)
 
     def _register(self, deadline: float) -> None:
         command = kernel.encode_command(kernel.Register())
@@ -155,7 +158,9 @@ class Session:
         number = getattr(message, "number", 0)
         last: Exception | None = None
         patience = PATIENCE[0]
+        uncertain = False
         while True:
+            sent = False
             left = deadline - time.monotonic()
             if left <= 0:
                 self._hang_up()
@@ -163,10 +168,12 @@ class Session:
             try:
                 connection = self._connect(min(left, max(patience, 0.5)))
                 connection.settimeout(min(left, patience))
+                sent = isinstance(message, Request)
                 connection.sendall(frame)
                 answer = self._receive(connection, number)
             except (OSError, Dropped) as error:
                 last = error
+                uncertain |= sent  # A node that has not answered may have carried it out all the same.
                 if isinstance(error, TimeoutError):
                     patience = min(2 * patience, PATIENCE[1])  # Perhaps it is only slow: repeating helps nobody then.
                 self._hang_up()
@@ -181,6 +188,13 @@ class Session:
                     time.sleep(_PAUSE)
                 self._hang_up()
                 continue
+            if isinstance(answer, Denied):
+                self._renew()  # Its number was not used.
+                if uncertain:
+                    raise GroupUnavailable(
+                        f"a node refused, but one that was asked before may have done it: {answer.why}"
+                    )
+                raise NotPermitted(answer.why)
             return answer
 
     def _receive(self, connection: ssl.SSLSocket, number: int) -> Message:
@@ -222,7 +236,7 @@ def _exactly(connection: ssl.SSLSocket, size: int) -> bytes:
     while size:
         piece = connection.recv(min(size, 1 << 18))
         if not piece:
-            raise ConnectionError("the node has hung up")
+            raise ConnectionError("the node has hung up; its log may say why")
         pieces.append(piece)
         size -= len(piece)
     return b"".join(pieces)

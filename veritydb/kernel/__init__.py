@@ -42,9 +42,11 @@ from veritydb.kernel.commands import (
     Placement,
     Register,
     Resolve,
+    Subject,
     decode_command,
     encode_append,
     encode_command,
+    subject,
 )
 from veritydb.kernel.machine import (
     Effect,
@@ -119,6 +121,7 @@ __all__ = [
     "StreamCreated",
     "StreamInfo",
     "Streams",
+    "Subject",
     "Verdict",
     "apply_batch",
     "apply_noop",
@@ -136,4 +139,5 @@ __all__ = [
     "restore",
     "session",
     "snapshot",
+    "subject",
 ]

@@ -15,11 +15,11 @@ command could only disagree.
 from __future__ import annotations
 
 import re
-from enum import IntEnum
+from enum import Enum, IntEnum, auto
 from struct import Struct
 from typing import NamedTuple, TypeAlias
 
-from veritydb.chain import HEADER_SIZE, Malformed
+from veritydb.chain import HEADER_SIZE, STREAM_AT, Malformed
 from veritydb.packing import PADDING
 from veritydb.tuples import make
 
@@ -192,6 +192,39 @@ def decode_command(data: bytes) -> Command:
         raise BadCommand(f"a record of {length} bytes with {ids_size // ID_SIZE} more transactions")
     ids = tuple([data[at : at + ID_SIZE] for at in range(_SIZE, begin, ID_SIZE)]) if ids_size else ()
     return make(Append, (ids, data[begin:end]))
+
+
+class Subject(Enum):
+    """What a command does, for who has to allow it."""
+
+    REGISTER = auto()
+    CREATE = auto()
+    APPEND = auto()
+    RESOLVE = auto()
+    LIST = auto()
+
+
+def subject(data: bytes) -> tuple[Subject, bytes | None]:
+    """Return what a command does and with which stream, None for none or every one; without reading the rest of it.
+
+    Raises BadCommand. It looks where :func:`decode_command` does, so it cannot see another stream than the kernel.
+    """
+    if len(data) < _SIZE:
+        raise BadCommand(f"a command of {len(data)} bytes")
+    _, _, fixed, ids_at, _ = _APPEND.unpack_from(data)
+    if fixed == _IS_APPEND:
+        at = _SIZE + (ids_at >> 35) + STREAM_AT
+        return Subject.APPEND, data[at : at + ID_SIZE]
+    command = _decode_other(data)
+    match command:
+        case CreateStream(stream, _):
+            return Subject.CREATE, None if stream == AUTOMATIC else stream
+        case Resolve(stream, _, _):
+            return Subject.RESOLVE, stream
+        case ListStreams():
+            return Subject.LIST, None
+        case _:
+            return Subject.REGISTER, None
 
 
 def _decode_other(data: bytes) -> Command:

@@ -22,6 +22,7 @@ from veritydb.vsr.messages import (
     Checkpoint,
     Commit,
     CommitAck,
+    Denied,
     Evicted,
     ExitView,
     FetchedRecords,
@@ -245,6 +246,7 @@ _LINES: tuple[tuple[type[Any], Side, str, int], ...] = (
     (Reconfigured, Side.CLIENT, "hnn?t", WHY_MAX),
     (FetchRecords, Side.NODE, "hnhnn", 0),
     (FetchedRecords, Side.CLIENT, "hnh?nr", BODY_MAX),
+    (Denied, Side.CLIENT, "hnt", WHY_MAX),
 )
 _PRIVILEGED = (Reconfigure, Reconfigured)
 """Said by people, with the members' key: what a client is given must not suffice to change the members."""

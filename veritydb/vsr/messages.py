@@ -13,6 +13,7 @@ ReadReply        primary -> client
 Reconfigure(d)   people <-> primary     other members
 FetchRecords     client -> any          records of a stream; the node answers from what it keeps, not the replica
 FetchedRecords   any -> client
+Denied           any -> client          a node does not let this client ask that; no replica saw it
 Prepare          primary -> all         an entry (the answer to GetPrepare is an Entry message, :class:`Repair`)
 PrepareOk        member -> primary      the entry is durable here
 Commit           primary -> all         heartbeat: what is committed; asks for an answer if it has a nonce
@@ -157,6 +158,14 @@ class FetchedRecords(NamedTuple):
     """Where it ends, here."""
     records: tuple[bytes, ...]
     """Header and body as stored, in order, from the one that holds the offset asked for."""
+
+
+class Denied(NamedTuple):
+    """You may not; nothing was done about this message."""
+
+    client: bytes
+    number: int
+    why: str
 
 
 class Prepare(NamedTuple):
@@ -366,7 +375,7 @@ class NewEpoch(NamedTuple):
 
 
 ClientMessage: TypeAlias = Request | ReadRequest | Reconfigure | FetchRecords
-ToClient: TypeAlias = Reply | Evicted | Redirect | ReadReply | Reconfigured | FetchedRecords
+ToClient: TypeAlias = Reply | Evicted | Redirect | ReadReply | Reconfigured | FetchedRecords | Denied
 PeerMessage: TypeAlias = (
     Prepare
     | PrepareOk
