@@ -4,8 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 WORKERS ?= 2
+CORE := veritydb/kernel/*,veritydb/vsr/*
+CORE_TESTS := $(wildcard tests/test_kernel*.py tests/test_vsr_*.py) tests/test_transcripts.py
 
-.PHONY: vopr help venv demo test check bench bench-subscriptions conformance conformance-sqlalchemy campaign lock clean conformance-django
+.PHONY: vopr coverage mutation explore help venv demo test check bench bench-subscriptions conformance conformance-sqlalchemy campaign lock clean conformance-django
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## */\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -35,6 +37,19 @@ check: venv  ## lint, types, layers
 	@# pyright fetches its engine from npm at its first run; a machine without that still checks all the rest.
 	@if $(BIN)/pyright --version >/dev/null 2>&1; then set -x; $(BIN)/pyright --pythonpath $(BIN)/python; \
 	else echo "pyright: its engine cannot be fetched here; not run"; fi
+
+coverage: venv  ## the kernel and the replica: every branch is tested, or this fails
+	$(BIN)/coverage run --data-file=.coverage.core -m pytest -q -p no:cacheprovider $(CORE_TESTS)
+	$(BIN)/coverage report --data-file=.coverage.core --include='$(CORE)' --skip-covered --show-missing --fail-under=100
+
+# mutmut changes functions; a test of its own changes the table of quorums, which is none (tests/test_vsr_quorums.py).
+mutation: venv  ## the kernel, the quorums and the choice of a log, each broken in a thousand ways
+	$(BIN)/mutmut run --max-children $(WORKERS)
+	$(BIN)/mutmut results
+
+STATES ?= 5000000
+explore: venv  ## every order of events in a small scope, up to STATES states (SEED=n: drawn by lot)
+	$(BIN)/python -m veritydb.simulation.exploring --states $(STATES) $(if $(SEED),--seed $(SEED))
 
 bench: venv  ## the measured floors, interleaved, medians
 	$(BIN)/python -m benchmarks
@@ -67,5 +82,5 @@ lock:  ## pin anew what pyproject asks for
 	cat build/lock/head build/lock/pins > requirements-dev.lock
 
 clean:  ## everything that can be made again
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.*
+	rm -rf $(VENV) mutants build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

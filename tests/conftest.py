@@ -50,8 +50,9 @@ providers._get_local_constants = providers.Constants
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Offer the long runs."""
+    """Offer the long runs, and new transcripts."""
     parser.addoption("--campaign", action="store_true", help="random examples, and the long runs in full length")
+    parser.addoption("--rewrite-transcripts", action="store_true", help="write down what the replicas do now")
 
 
 def pytest_configure(config: pytest.Config) -> None:
