@@ -29,6 +29,7 @@ struct Command {
       region1 @6 :UInt64;
       region2 @7 :UInt64;
       region3 @8 :UInt64;
+      name @18 :Data;         # what people call it, UTF-8, up to 64 bytes; may be empty
     }
     append :group {
       ids @9 :Data;           # 16 bytes each: the record's transactions but the last, which the record's header names
@@ -44,6 +45,10 @@ struct Command {
     listStreams :group {
       limit @16 :UInt16;
       after @17 :UInt64;      # number of streams to pass over, in the order in which they were created
+    }
+    dropStream :group {       # append nothing any more, set its records aside
+      streamHigh @19 :UInt64;
+      streamLow @20 :UInt64;
     }
   }
 }
@@ -96,6 +101,11 @@ struct Reply {
     refused :group {
       reason @27 :UInt16;     # veritydb.kernel.replies.Refusal
     }
+    dropped :group {          # the stream takes no appends any more
+      nextOffset @28 :UInt64; # where it ended
+      streamHigh @29 :UInt64;
+      streamLow @30 :UInt64;
+    }
   }
 }
 
@@ -113,11 +123,13 @@ struct StreamInfo {
   hash2 @10 :UInt64;
   hash3 @11 :UInt64;
   dataClass @12 :UInt64;
+  name @13 :Data;
+  dropped @14 :UInt64;        # cluster time; 0: it was not
 }
 
 struct State {
   # All that a node has decided, without the records.
-  version @0 :UInt64;
+  version @0 :UInt64;         # of this format: 2
   op @1 :UInt64;              # the last one applied
   timestamp @2 :UInt64;       # its
   oldest @3 :UInt64;          # op from which on ids are remembered
@@ -143,6 +155,8 @@ struct StreamState {
   forgotten @13 :UInt64;      # ids of transactions below this offset may have been dropped
   generation @14 :UInt32;     # of the last record
   dataClass @15 :UInt32;
+  name @16 :Data;             # what people call it
+  dropped @17 :UInt64;        # cluster time; 0: it was not
 }
 
 struct Fate {

@@ -27,6 +27,8 @@ from veritydb.kernel import (
     Created,
     CreateStream,
     DataClass,
+    Dropped,
+    DropStream,
     Forbidden,
     Forgotten,
     Known,
@@ -56,15 +58,17 @@ H16 = st.binary(min_size=16, max_size=16)
 H32 = st.binary(min_size=32, max_size=32)
 REGIONS = st.from_regex(r"\A[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?\Z") | st.just("")
 PLACEMENTS = st.builds(Placement, st.sampled_from(DataClass), REGIONS)
+NAMES = st.text(max_size=16)
 REQUESTS = st.builds(BatchRequest, H16, U64, U64, st.binary(min_size=1, max_size=50))
 COMMANDS: st.SearchStrategy[Command] = st.one_of(
     st.just(Register()),
-    st.builds(CreateStream, H16, PLACEMENTS),
+    st.builds(CreateStream, H16, PLACEMENTS, NAMES),
     st.builds(Append, st.lists(H16, max_size=4).map(tuple), st.binary(min_size=208, max_size=300)),
     st.builds(Resolve, H16, H16, U64),
     st.builds(ListStreams, U64, st.integers(0, 65535)),
+    st.builds(DropStream, H16),
 )
-INFOS = st.builds(StreamInfo, H16, PLACEMENTS, U64, U64, H32)
+INFOS = st.builds(StreamInfo, H16, PLACEMENTS, U64, U64, H32, NAMES, U64)
 REPLIES: st.SearchStrategy[Reply] = st.one_of(
     st.builds(Registered, U64),
     st.builds(Created, H16, st.booleans()),
@@ -75,6 +79,7 @@ REPLIES: st.SearchStrategy[Reply] = st.one_of(
     st.builds(Forgotten, U64),
     st.builds(Streams, st.lists(INFOS, max_size=3).map(tuple)),
     st.builds(Refused, st.sampled_from(Refusal)),
+    st.builds(Dropped, H16, U64),
 )
 
 
@@ -194,8 +199,10 @@ def capnp_command(command: Command) -> Any:
     match command:
         case Register():
             message.register = None
-        case CreateStream(stream, placement):
+        case CreateStream(stream, placement, called):
             group = message.init("createStream")
+            if called:
+                group.name = called.encode()
             group.dataClass = int(placement.data_class)
             fields = words(stream, "streamHigh", "streamLow") | region(placement)
         case Append(ids, data):
@@ -210,6 +217,9 @@ def capnp_command(command: Command) -> Any:
         case ListStreams(after, limit):
             group = message.init("listStreams")
             fields = {"after": after, "limit": limit}
+        case DropStream(stream):
+            group = message.init("dropStream")
+            fields = words(stream, "streamHigh", "streamLow")
     if not isinstance(command, Register):
         for field, value in fields.items():
             setattr(group, field, value)
@@ -227,6 +237,8 @@ def test_a_command_is_the_message_capnp_makes(command: Command) -> None:
 SAMPLES: list[Command] = [
     Register(),
     CreateStream(AUTOMATIC, Placement(DataClass.PHI, "eu-1")),
+    CreateStream(name(7), ANYWHERE, "die Übung"),
+    DropStream(name(8)),
     Append((), record()),
     Append((name(1), name(2)), record(count=3) + b"odd"),
     Resolve(name(1), name(2), 3),
@@ -293,6 +305,17 @@ def test_ids_of_another_length_are_refused() -> None:
         decode_command(message.to_bytes())
 
 
+def test_a_name_is_short_and_utf_8() -> None:
+    longest = CreateStream(name(1), ANYWHERE, "ä" * 32)
+    assert decode_command(encode_command(longest)) == longest
+    with pytest.raises(BadCommand, match="not laid out"):
+        decode_command(encode_command(longest._replace(name="ä" * 32 + "x")))
+    data = bytearray(encode_command(CreateStream(name(1), ANYWHERE, "abc")))
+    data[data.index(b"abc")] = 0xFF
+    with pytest.raises(BadCommand, match="not laid out"):
+        decode_command(bytes(data))
+
+
 # Placements
 
 
@@ -340,13 +363,17 @@ def capnp_reply(reply: Reply) -> Any:
             fields = {"offset": offset}
         case Refused(reason):
             fields = {"reason": int(reason)}
+        case Dropped(stream, after):
+            fields = {"nextOffset": after} | words(stream, "streamHigh", "streamLow")
         case Streams(streams):
             fields = {}
             if streams:
                 for item, info in zip(group.init("list", len(streams)), streams, strict=True):
                     of = words(info.stream, "streamHigh", "streamLow") | region(info.placement)
                     of |= words(info.hash, *HASH) | {"dataClass": int(info.placement.data_class)}
-                    of |= {"created": info.created, "nextOffset": info.next_offset}
+                    of |= {"created": info.created, "nextOffset": info.next_offset, "dropped": info.dropped}
+                    if info.name:
+                        item.name = info.name.encode()
                     for field, value in of.items():
                         setattr(item, field, value)
     for field, value in fields.items():

@@ -46,7 +46,7 @@ from veritydb.kernel import (
 from veritydb.packing import Shape, Structs, pack, unpack
 
 snapshots = importlib.import_module("veritydb.kernel.snapshot")  # The function of this name hides the module.
-SHAPES = (Shape(15), Shape(10), Shape(7, blobs=True))
+SHAPES = (Shape(16, blobs=True), Shape(10), Shape(7, blobs=True))
 
 
 def appended(node: Node, number: int) -> Appended:
@@ -223,7 +223,13 @@ def test_a_snapshot_says_nothing_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BadSnapshot, match="decided twice"):
         restore(pack(fields, streams, ids._replace(fields=ids.fields * 2), sessions))
     with pytest.raises(BadSnapshot, match="there twice"):
-        restore(pack(fields, streams._replace(fields=streams.fields * 2), ids, sessions))
+        restore(pack(fields, streams._replace(fields=streams.fields * 2, blobs=[b"", b""]), ids, sessions))
+    with pytest.raises(BadSnapshot, match="a stream's name is none"):
+        restore(pack(fields, streams._replace(blobs=[b"\xff"]), ids, sessions))
+    with pytest.raises(BadSnapshot, match="a stream's name is none"):
+        restore(pack(fields, streams._replace(blobs=[b"x" * 65]), ids, sessions))
+    with pytest.raises(BadSnapshot, match="a snapshot of version 1; this program reads 2"):
+        restore(pack(b"\1" + fields[1:], streams, ids, sessions))
     assert isinstance(sessions, Structs)
     doubled = sessions._replace(fields=sessions.fields * 2, blobs=[*(sessions.blobs or ())] * 2)
     with pytest.raises(BadSnapshot, match="says something twice"):

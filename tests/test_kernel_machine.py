@@ -13,15 +13,20 @@ from veritydb.kernel import (
     Conflict,
     Created,
     CreateStream,
+    Dropped,
+    DropStream,
     Forbidden,
     Head,
     Known,
+    ListStreams,
     RecordAppended,
     Refusal,
     Refused,
     Registered,
     Resolve,
     StreamCreated,
+    StreamDropped,
+    Streams,
     head,
     restore,
     snapshot,
@@ -98,6 +103,41 @@ def test_a_stream_is_created_once() -> None:
     assert node.outputs[0].effects == (StreamCreated(STREAM, ANYWHERE),)
     assert node.ask(CreateStream(STREAM, ANYWHERE)) == Created(STREAM, existed=True)
     assert node.outputs[0].effects == ()
+
+
+def test_a_stream_keeps_the_name_that_it_was_created_with() -> None:
+    node = Node()
+    assert node.ask(CreateStream(STREAM, ANYWHERE, "clinic")) == Created(STREAM, existed=False)
+    assert node.outputs[0].effects == (StreamCreated(STREAM, ANYWHERE),)
+    assert node.ask(CreateStream(STREAM, ANYWHERE, "clinic")) == Created(STREAM, existed=True)
+    assert node.ask(CreateStream(STREAM, ANYWHERE)) == Refused(Refusal.STREAM_EXISTS)
+    listed = node.ask(ListStreams(0, 10))
+    assert isinstance(listed, Streams)
+    assert [(it.name, it.stream, it.dropped) for it in listed.streams] == [("clinic", STREAM, 0)]
+    assert restore(snapshot(node.state)) == node.state
+
+
+def test_a_dropped_stream_takes_nothing_more_and_tells_what_it_had() -> None:
+    node = Node(STREAM, name(2))
+    first = node.ask(Append((), record()))
+    assert isinstance(first, Appended)
+    assert node.ask(DropStream(STREAM)) == Dropped(STREAM, 1)
+    assert node.outputs[0].effects == (StreamDropped(STREAM),)
+    assert node.ask(DropStream(STREAM)) == Dropped(STREAM, 1)
+    assert node.outputs[0].effects == ()
+    assert node.ask(Append((), record(1, first.hash, id_=name(3)))) == Refused(Refusal.STREAM_DROPPED)
+    assert node.ask(Append((), record())) == Known(name(1), 0, first.hash)
+    assert node.ask(CreateStream(STREAM, ANYWHERE)) == Refused(Refusal.STREAM_DROPPED)
+    assert node.ask(Resolve(STREAM, name(1), 0)) == Known(name(1), 0, first.hash)
+    assert node.ask(Resolve(STREAM, name(9), 0)) == Forbidden(name(9))
+    assert node.state.tombstones == 0
+    assert head(node.state, STREAM) is None
+    assert head(node.state, name(2)) == Head(0, ZERO_HASH)
+    listed = node.ask(ListStreams(0, 10))
+    assert isinstance(listed, Streams)
+    assert [(it.stream, bool(it.dropped)) for it in listed.streams] == [(STREAM, True), (name(2), False)]
+    assert restore(snapshot(node.state)) == node.state
+    assert node.ask(DropStream(name(3))) == Refused(Refusal.STREAM_UNKNOWN)
 
 
 def test_a_state_comes_back_from_its_snapshot() -> None:

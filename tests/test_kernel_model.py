@@ -17,6 +17,8 @@ from veritydb.kernel import (
     Conflict,
     Created,
     CreateStream,
+    Dropped,
+    DropStream,
     Forbidden,
     Head,
     Known,
@@ -41,6 +43,7 @@ class Model(RuleBasedStateMachine):
         self.node = Node()
         self.records: dict[bytes, list[bytes]] = {}
         self.fates: dict[tuple[bytes, bytes], Reply] = {}
+        self.dropped: set[bytes] = set()
 
     def head_of(self, stream: bytes) -> tuple[int, bytes]:
         """Walk the whole chain."""
@@ -51,7 +54,9 @@ class Model(RuleBasedStateMachine):
 
     def expected(self, command: Command) -> Reply:
         match command:
-            case CreateStream(stream, _):
+            case CreateStream(stream) if stream in self.dropped:
+                return Refused(Refusal.STREAM_DROPPED)
+            case CreateStream(stream):
                 existed = stream in self.records
                 self.records.setdefault(stream, [])
                 return Created(stream, existed)
@@ -61,6 +66,8 @@ class Model(RuleBasedStateMachine):
                     return Refused(Refusal.STREAM_UNKNOWN)
                 if (stream, id_) in self.fates:
                     return self.fates[stream, id_]
+                if stream in self.dropped:
+                    return Refused(Refusal.STREAM_DROPPED)
                 offset, prev = self.head_of(stream)
                 if int.from_bytes(item[32:40], "little") != offset or item[48:80] != prev:
                     return Conflict(offset, prev)
@@ -72,6 +79,11 @@ class Model(RuleBasedStateMachine):
                 if stream not in self.records:
                     return Refused(Refusal.STREAM_UNKNOWN)
                 return self.fates.setdefault((stream, id_), Forbidden(id_))
+            case DropStream(stream):
+                if stream not in self.records:
+                    return Refused(Refusal.STREAM_UNKNOWN)
+                self.dropped.add(stream)
+                return Dropped(stream, len(self.records[stream]))
             case _:
                 raise AssertionError(command)
 
@@ -95,6 +107,10 @@ class Model(RuleBasedStateMachine):
     def resolve(self, client: bytes, stream: bytes, id_: bytes) -> None:
         self.both(client, Resolve(stream, id_, 0))
 
+    @rule(client=CLIENTS, stream=st.sampled_from([name(3), name(3), name(2)]))
+    def drop(self, client: bytes, stream: bytes) -> None:
+        self.both(client, DropStream(stream))
+
     @rule()
     def start_again(self) -> None:
         before = self.node.state
@@ -105,7 +121,8 @@ class Model(RuleBasedStateMachine):
     @invariant()
     def heads_agree(self) -> None:
         for stream in self.records:
-            assert head(self.node.state, stream) == Head(*self.head_of(stream))
+            end = None if stream in self.dropped else Head(*self.head_of(stream))
+            assert head(self.node.state, stream) == end
 
 
 Model.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -258,7 +258,7 @@ def test_the_page_of_the_command_line_lists_the_commands() -> None:
     listed = re.findall(r"^veritydb (\w+) ", text, re.MULTILINE)
     assert listed == [
         *("info", "log", "tail", "verify", "replay", "adopt", "export", "run", "serve", "simulate"),
-        *("keys", "node", "cluster", "consumers"),
+        *("keys", "node", "cluster", "streams", "consumers"),
     ]
     assert set(listed) == set(_commands())
 

@@ -139,6 +139,8 @@ key = "c.key"
         ('"10.0.0.1:7400"', '"10.0.0.1"', "host:port"),
         ('1 = "10.0.0.1:7400"', "", "names 1 to"),
         ('key = "c.key"', 'key = "c.key"\nmember = 1', "no setting 'member'"),
+        ('key = "c.key"', 'key = "c.key"\nregions = "eu"', "regions is a list of different names"),
+        ('key = "c.key"', 'key = "c.key"\nregions = ["eu", "eu"]', "regions is a list of different names"),
     ],
 )
 def test_a_mistake_in_a_client_file_is_named(tmp_path, old, new, why):

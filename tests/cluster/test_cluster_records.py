@@ -151,3 +151,33 @@ def test_a_record_with_spilled_parts_is_kept_whole(store):
     record = header + part * 2 + bytes(8)
     store.keep(RecordAppended(STREAM, 0, 1, chain_hash(bytes(32), record), record))
     assert store.read(STREAM, 0, 1 << 20) == (record,)
+
+
+def test_a_dropped_stream_is_set_aside_whole_and_stays_there(tmp_path):
+    effects = records(4)
+    store = RecordStore(tmp_path / "streams")
+    keep(store, effects[:3])
+    store.set_aside(STREAM)
+    assert store.head(STREAM) is None
+    keep(store, effects)  # After a restart they come again,
+    store.fill(STREAM, tuple(effect.record for effect in effects))  # and perhaps from another node.
+    store.set_aside(STREAM)
+    assert store.head(STREAM) is None
+    assert store.missing == {}
+    store.close()
+
+    again = RecordStore(tmp_path / "streams")
+    assert again.dropped == {STREAM}
+    keep(again, effects)
+    assert again.head(STREAM) is None
+    again.close()
+    log = Log.open(tmp_path / "dropped" / STREAM.hex(), read_only=True)
+    assert [record.hash for record in log.records()] == [effect.hash for effect in effects[:3]]
+    log.close()
+
+
+def test_a_dropped_stream_is_no_longer_missing(store):
+    store.expect(STREAM, 3)
+    store.set_aside(STREAM)
+    assert store.missing == {}
+    assert store.dropped == {STREAM}

@@ -31,6 +31,7 @@ from veritydb.cli import (
     run_command,
     serve_command,
     simulate_command,
+    streams_command,
     tail_command,
     verify_command,
 )
@@ -62,6 +63,7 @@ app.add_typer(keys_command.app, name="keys")
 app.add_typer(node_command.app, name="node")
 app.add_typer(cluster_command.app, name="cluster")
 app.add_typer(consumers_command.app, name="consumers")
+app.add_typer(streams_command.app, name="streams")
 
 
 def _version(wanted: bool) -> None:

@@ -16,6 +16,7 @@
 ``records``       the records of all streams that a node has, for those who follow
 ``keeping``       the same, driven by a thread of its own
 ``node``          :class:`Node`: the process that drives a replica
+``directory``     which streams there are, and which group has which
 ``session``       :class:`Session`: a client's side, one request at a time
 ================  ===================================================================================================
 """

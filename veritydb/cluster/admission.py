@@ -28,6 +28,7 @@ _OF_COMMANDS = {
     kernel.Subject.APPEND: Right.APPEND,
     kernel.Subject.RESOLVE: Right.APPEND,  # It may forbid an append for ever.
     kernel.Subject.LIST: Right.READ,
+    kernel.Subject.DROP: Right.ADMINISTER,
 }
 
 

@@ -25,6 +25,7 @@ A client has a folder of its own (``veritydb cluster client`` makes it) with a c
     authority = "authority.crt"
     certificate = "client.crt"
     key = "client.key"
+    regions = ["eu-central-1"]           # where the nodes are; without it: anywhere
 
     [members]                            # where the nodes are; who is no member any more does no harm
     1 = "10.0.0.1:7400"
@@ -90,6 +91,8 @@ class ClusterConfig(NamedTuple):
     certificate: Path
     key: Path
     members: Mapping[int, Address]
+    regions: frozenset[str] = frozenset()
+    """Where the group's nodes are; none: that is not said, and any stream may be kept there."""
 
 
 def options_for(slots: int) -> Options:
@@ -104,7 +107,7 @@ _PATHS = ("data", "secret_file", "authority", "certificate", "key")
 _OPTIONAL = frozenset({"slots", "rights_file"})
 _KNOWN = frozenset({"cluster", "member", "members", *_PATHS}) | _OPTIONAL
 _CLIENT_PATHS = ("client_key", "authority", "certificate", "key")
-_CLIENT_KNOWN = frozenset({"cluster", "members", *_CLIENT_PATHS})
+_CLIENT_KNOWN = frozenset({"cluster", "members", "regions", *_CLIENT_PATHS})
 CLIENT_FILE = "client.toml"
 
 
@@ -147,9 +150,16 @@ def _node(told: dict[str, Any], folder: Path) -> NodeConfig:
 
 
 def _client(told: dict[str, Any], folder: Path) -> ClusterConfig:
-    _check_names(told, _CLIENT_KNOWN, frozenset())
+    _check_names(told, _CLIENT_KNOWN, frozenset({"regions"}))
     paths = _paths(told, _CLIENT_PATHS, folder)
-    return ClusterConfig(_hex(told["cluster"], 16, "cluster"), members=_members(told["members"]), **paths)
+    listed = told.get("regions", [])
+    regions = cast("list[object]", listed) if isinstance(listed, list) else [None]
+    names = frozenset(region for region in regions if isinstance(region, str))
+    if len(names) != len(regions):
+        raise ConfigurationError(f"regions is a list of different names, not {listed!r}")
+    return ClusterConfig(
+        _hex(told["cluster"], 16, "cluster"), members=_members(told["members"]), regions=names, **paths
+    )
 
 
 def _check_names(told: dict[str, Any], known: frozenset[str], optional: frozenset[str]) -> None:

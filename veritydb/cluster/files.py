@@ -9,7 +9,7 @@ from pathlib import Path
 def write_new(path: Path, data: bytes) -> None:
     """Write a file that is not there yet, for its owner only, durably. Raises FileExistsError."""
     _write(path, data, os.O_EXCL)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def replace(path: Path, data: bytes) -> None:
@@ -17,7 +17,7 @@ def replace(path: Path, data: bytes) -> None:
     temporary = path.with_name(path.name + ".new")
     _write(temporary, data, os.O_TRUNC)
     os.replace(temporary, path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def _write(path: Path, data: bytes, flag: int) -> None:
@@ -31,7 +31,8 @@ def _write(path: Path, data: bytes, flag: int) -> None:
         os.close(fd)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make durable what a folder names."""
     fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(fd)

@@ -15,7 +15,7 @@ from queue import Empty, SimpleQueue
 from typing import NamedTuple, TypeAlias
 
 from veritydb.cluster.records import Missing, RecordStore
-from veritydb.kernel import RecordAppended
+from veritydb.kernel import RecordAppended, StreamDropped
 from veritydb.vsr.effects import Committed
 from veritydb.vsr.messages import FetchedRecords, FetchRecords
 
@@ -38,6 +38,7 @@ class Expected(NamedTuple):
     """Where the streams end, by the state of the kernel."""
 
     heads: Mapping[bytes, int]
+    dropped: frozenset[bytes] = frozenset()
 
 
 Order: TypeAlias = "Committed | FetchRecords | Caught | Expected"
@@ -91,11 +92,15 @@ class Keeper:
                         for effect in output.effects:
                             if isinstance(effect, RecordAppended):
                                 self._store.keep(effect)
+                            elif isinstance(effect, StreamDropped):
+                                self._store.set_aside(effect.stream)
                     self._op = order.header.op
                 elif isinstance(order, Caught):
                     self._store.fill(order.stream, order.records)
                     self.missing = dict(self._store.missing)
                 elif isinstance(order, Expected):
+                    for stream in order.dropped:
+                        self._store.set_aside(stream)
                     for stream, next_offset in order.heads.items():
                         self._store.expect(stream, next_offset)
                     self.missing = dict(self._store.missing)

@@ -194,7 +194,9 @@ class Node:
         self._committed = self.replica.commit_min
         state = self.replica.state
         if state is not None:
-            self._keeper.put(Expected({name: stream.next_offset for name, stream in state.streams.items()}))
+            streams = state.streams.items()
+            here = {name: stream.next_offset for name, stream in streams if not stream.about.dropped}
+            self._keeper.put(Expected(here, frozenset(name for name, stream in streams if stream.about.dropped)))
 
     async def _catch_up(self) -> None:
         """Fetch records that are missing from other nodes, a piece at a time."""

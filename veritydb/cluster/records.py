@@ -6,6 +6,8 @@ before a checkpoint gives the journal's part up (:meth:`RecordStore.flush`). Aft
 come again, and what is there already is skipped.
 
 ``veritydb verify --chain-only`` reads them, without a key.
+
+A stream that was dropped is set aside, into ``dropped`` beside the others, and stays there until a person deletes it.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from veritydb.chain import HEADER_SIZE, PART_HEAD_SIZE, Malformed, unpack_header
+from veritydb.cluster.files import sync_folder
 from veritydb.errors import LogMismatch, LogMissing
 from veritydb.kernel import RecordAppended
 from veritydb.log import Files, Log
@@ -41,6 +44,9 @@ class RecordStore:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._aside = folder.with_name("dropped")
+        self.dropped = {bytes.fromhex(each.name) for each in self._aside.glob("[0-9a-f]" * 32)}
+        """Streams that were set aside."""
         self._logs: OrderedDict[bytes, Log] = OrderedDict()
         self._files = _Unsynced()
         self._dirty: dict[bytes, int] = {}
@@ -50,6 +56,8 @@ class RecordStore:
 
     def keep(self, effect: RecordAppended) -> None:
         """Append a committed record, unless it is here. Raises LogUnavailable, LogDamaged."""
+        if effect.stream in self.dropped:
+            return  # After a restart the ops before it come again.
         log = self._log(effect.stream, create=True)
         offset = log.head.next_offset
         if effect.first_offset < offset or (effect.transaction_count == 0 and effect.hash == log.head.hash):
@@ -69,6 +77,8 @@ class RecordStore:
 
     def fill(self, stream: bytes, records: tuple[bytes, ...]) -> None:
         """Append records that another node has sent; only those that continue the log are taken."""
+        if stream in self.dropped:
+            return
         log = self._log(stream, create=True)
         for record in records:
             try:
@@ -109,17 +119,39 @@ class RecordStore:
             records.append(record)
         return tuple(records)
 
+    def set_aside(self, stream: bytes) -> None:
+        """Put a stream's records out of the way, durably: it was dropped. Doing so again changes nothing."""
+        self.missing.pop(stream, None)
+        if stream in self.dropped:
+            return
+        log = self._logs.pop(stream, None)
+        if log is not None:
+            self._make_durable(log, self._dirty.pop(stream, log.head.segment))
+            log.close()
+        self._aside.mkdir(mode=0o700, exist_ok=True)
+        folder, aside = self._folder / stream.hex(), self._aside / stream.hex()
+        if folder.is_dir():
+            folder.rename(aside)
+        else:
+            aside.mkdir(mode=0o700)
+        for changed in (self._folder, self._aside, self._aside.parent):
+            sync_folder(changed)
+        self.dropped.add(stream)
+
     def flush(self) -> None:
         """Make all durable that was kept."""
         dirty, self._dirty = self._dirty, {}
         for stream, first in dirty.items():
-            log = self._log(stream, create=False)
-            for number in range(first, log.head.segment + 1):
-                fd = os.open(log.folder / segment_name(number), os.O_RDONLY | os.O_CLOEXEC)
-                try:
-                    os.fdatasync(fd)
-                finally:
-                    os.close(fd)
+            self._make_durable(self._log(stream, create=False), first)
+
+    @staticmethod
+    def _make_durable(log: Log, first: int) -> None:
+        for number in range(first, log.head.segment + 1):
+            fd = os.open(log.folder / segment_name(number), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fdatasync(fd)
+            finally:
+                os.close(fd)
 
     def close(self) -> None:
         """Make all durable and close."""

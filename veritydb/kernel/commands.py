@@ -6,6 +6,7 @@ CreateStream       make a stream, under an id of one's own or one that the kerne
 Append             add one record to the stream that its header names, if it builds on the head
 Resolve            was this transaction committed? If not: it never will be
 ListStreams        which streams are there?
+DropStream         nothing is appended to this stream any more, and its records are set aside
 =================  =================================================================================================
 
 A record says itself what it builds on: stream, offset and previous hash stand in its header. A second copy in the
@@ -31,6 +32,8 @@ TRANSACTIONS_MAX = 4096
 """Transactions of one record that go through a group of nodes."""
 PAGE_MAX = 32
 """Streams in one answer to ListStreams."""
+NAME_MAX = 64
+"""Bytes of a stream's name."""
 
 
 class DataClass(IntEnum):
@@ -73,6 +76,14 @@ def unpack_placement(data_class: int, region: bytes) -> Placement | None:
     return Placement(known, region.rstrip(b"\0").decode())
 
 
+def unpack_name(data: bytes) -> str | None:
+    """Return a stream's name; None if the bytes are none."""
+    try:
+        return data.decode() if len(data) <= NAME_MAX else None
+    except UnicodeDecodeError:
+        return None
+
+
 class Register(NamedTuple):
     """Begin a session."""
 
@@ -83,6 +94,8 @@ class CreateStream(NamedTuple):
     stream: bytes
     """16 bytes; ``AUTOMATIC``: derived from the op, the client and the request's number."""
     placement: Placement
+    name: str = ""
+    """What people call it, for lists: at most ``NAME_MAX`` bytes. The kernel knows streams by their ids alone."""
 
 
 class Append(NamedTuple):
@@ -112,7 +125,13 @@ class ListStreams(NamedTuple):
     """So many at most, and never more than ``PAGE_MAX``."""
 
 
-Command: TypeAlias = Register | CreateStream | Append | Resolve | ListStreams
+class DropStream(NamedTuple):
+    """Append nothing to it any more, and set its records aside. Its id is never a stream's again."""
+
+    stream: bytes
+
+
+Command: TypeAlias = Register | CreateStream | Append | Resolve | ListStreams | DropStream
 
 
 class BadCommand(Malformed):
@@ -120,17 +139,20 @@ class BadCommand(Malformed):
 
 
 # A message of one segment: its table, the root's pointer (7 words of data, 2 pointers), version, which command, a
-# small number. Behind that, what the command is about; then the two pointers, which only Append has.
+# small number. Behind that, what the command is about; then the two pointers: Append has both, CreateStream the first
+# if the stream has a name.
 _ROOT = 2 << 48 | 7 << 32
 _HEAD = Struct("<IIQHHHH")
 _CREATE = Struct("<16s32s")
 _RESOLVE = Struct("<16s16sQ")
 _LIST = Struct("<Q")
+_DROP = Struct("<16s")
 _APPEND = Struct("<II64sQQ")
 _SIZE = _APPEND.size
 _FIELDS = slice(_HEAD.size, _HEAD.size + 48)
+_POINTERS_AT = _SIZE - 16
 _WORDS = _SIZE // 8 - 1
-_REGISTER, _CREATE_STREAM, _APPEND_KIND, _RESOLVE_KIND, _LIST_STREAMS = range(5)
+_REGISTER, _CREATE_STREAM, _APPEND_KIND, _RESOLVE_KIND, _LIST_STREAMS, _DROP_STREAM = range(6)
 _IS_APPEND = Struct("<QHHHH48x").pack(_ROOT, VERSION, _APPEND_KIND, 0, 0)
 _BLOB = 2 << 32 | 1
 
@@ -142,13 +164,15 @@ def encode_command(command: Command) -> bytes:
             return encode_append(ids, record)
         case Register():
             return _pack(_REGISTER, 0, b"")
-        case CreateStream(stream, placement):
-            region = placement.region.encode()
-            return _pack(_CREATE_STREAM, placement.data_class, _CREATE.pack(stream, region))
+        case CreateStream(stream, placement, name):
+            fields = _CREATE.pack(stream, placement.region.encode())
+            return _pack(_CREATE_STREAM, placement.data_class, fields, name.encode())
         case Resolve(stream, id_, since):
             return _pack(_RESOLVE_KIND, 0, _RESOLVE.pack(stream, id_, since))
-        case ListStreams(after, limit):  # pragma: no branch  (the last there is)
+        case ListStreams(after, limit):
             return _pack(_LIST_STREAMS, limit, _LIST.pack(after))
+        case DropStream(stream):  # pragma: no branch  (the last there is)
+            return _pack(_DROP_STREAM, 0, _DROP.pack(stream))
 
 
 def encode_append(ids: tuple[bytes, ...], record: bytes) -> bytes:
@@ -161,8 +185,13 @@ def encode_append(ids: tuple[bytes, ...], record: bytes) -> bytes:
     return b"".join((head, joined, record, PADDING[-length & 7]))
 
 
-def _pack(kind: int, small: int, fields: bytes) -> bytes:
-    return (_HEAD.pack(0, _WORDS, _ROOT, VERSION, kind, small, 0) + fields).ljust(_SIZE, b"\0")
+def _pack(kind: int, small: int, fields: bytes, name: bytes = b"") -> bytes:
+    size = len(name)
+    head = _HEAD.pack(0, _WORDS + (size + 7 >> 3), _ROOT, VERSION, kind, small, 0)
+    if not size:
+        return (head + fields).ljust(_SIZE, b"\0")
+    name_at = (size << 35 | 1 << 2 | _BLOB).to_bytes(8, "little")
+    return b"".join(((head + fields).ljust(_POINTERS_AT, b"\0"), name_at, bytes(8), name, PADDING[-size & 7]))
 
 
 def decode_command(data: bytes) -> Command:
@@ -202,6 +231,7 @@ class Subject(Enum):
     APPEND = auto()
     RESOLVE = auto()
     LIST = auto()
+    DROP = auto()
 
 
 def subject(data: bytes) -> tuple[Subject, bytes | None]:
@@ -217,12 +247,14 @@ def subject(data: bytes) -> tuple[Subject, bytes | None]:
         return Subject.APPEND, data[at : at + ID_SIZE]
     command = _decode_other(data)
     match command:
-        case CreateStream(stream, _):
+        case CreateStream(stream, _, _):
             return Subject.CREATE, None if stream == AUTOMATIC else stream
         case Resolve(stream, _, _):
             return Subject.RESOLVE, stream
         case ListStreams():
             return Subject.LIST, None
+        case DropStream(stream):
+            return Subject.DROP, stream
         case _:
             return Subject.REGISTER, None
 
@@ -231,23 +263,26 @@ def _decode_other(data: bytes) -> Command:
     version, kind, small = _HEAD.unpack_from(data)[3:6]
     if version != VERSION:
         raise BadCommand(f"a command of version {version}; this program reads {VERSION}")
-    command = _decode_small(kind, small, data[_FIELDS])
+    command = _decode_small(kind, small, data[_FIELDS], data)
     # What was not looked at, unused fields, pointers, length, is right if the same comes out again.
     if command is None or encode_command(command) != data:
         raise BadCommand("the bytes are not laid out as those of any command")
     return command
 
 
-def _decode_small(kind: int, small: int, fields: bytes) -> Command | None:
+def _decode_small(kind: int, small: int, fields: bytes, data: bytes) -> Command | None:
     if kind == _REGISTER:
         return Register()
     if kind == _CREATE_STREAM:
         stream, region = _CREATE.unpack(fields)
         placement = unpack_placement(small, region)
-        return None if placement is None else CreateStream(stream, placement)
+        name = unpack_name(data[_SIZE:][: int.from_bytes(data[_POINTERS_AT : _POINTERS_AT + 8], "little") >> 35])
+        return None if placement is None or name is None else CreateStream(stream, placement, name)
     if kind == _RESOLVE_KIND:
         return Resolve(*_RESOLVE.unpack_from(fields))
     if kind == _LIST_STREAMS:
         (after,) = _LIST.unpack_from(fields)
         return ListStreams(after, small)
+    if kind == _DROP_STREAM:
+        return DropStream(*_DROP.unpack_from(fields))
     return None

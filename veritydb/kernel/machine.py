@@ -22,6 +22,7 @@ from veritydb.kernel.commands import (
     BadCommand,
     Command,
     CreateStream,
+    DropStream,
     ListStreams,
     Placement,
     Register,
@@ -31,6 +32,7 @@ from veritydb.kernel.commands import (
 from veritydb.kernel.replies import (
     Conflict,
     Created,
+    Dropped,
     Forbidden,
     Forgotten,
     Known,
@@ -51,6 +53,7 @@ from veritydb.kernel.state import (
     SESSIONS_MAX,
     STREAMS_MAX,
     TOMBSTONES_MAX,
+    About,
     Duplicate,
     Fate,
     Session,
@@ -86,7 +89,13 @@ class StreamCreated(NamedTuple):
     placement: Placement
 
 
-Effect: TypeAlias = RecordAppended | StreamCreated
+class StreamDropped(NamedTuple):
+    """A stream is at its end: set its records aside."""
+
+    stream: bytes
+
+
+Effect: TypeAlias = RecordAppended | StreamCreated | StreamDropped
 
 
 class Output(NamedTuple):
@@ -111,6 +120,7 @@ _BAD_COMMAND = encode_reply(Refused(Refusal.BAD_COMMAND))
 _BAD_RECORD = encode_reply(Refused(Refusal.BAD_RECORD))
 _BUSY = encode_reply(Refused(Refusal.BUSY))
 _STREAM_UNKNOWN = encode_reply(Refused(Refusal.STREAM_UNKNOWN))
+_STREAM_DROPPED = encode_reply(Refused(Refusal.STREAM_DROPPED))
 
 
 def apply_batch(state: State, op: int, timestamp: int, body: bytes) -> tuple[State, tuple[Output, ...]]:
@@ -177,11 +187,13 @@ class _Work:
         """Drop what one op decided, except tombstones of appends that could still be accepted: those count as new."""
         kept: list[bytes] = []
         for key, _, offset, hash_ in FATE.iter_unpack(packed):
-            stream = key[:ID_SIZE]
+            name = key[:ID_SIZE]
             if hash_ != ZERO_HASH:
                 self.ids = self.ids.delete(key)
-                self.forgotten = self.forgotten.set(stream, offset + 1)
-            elif self.streams[stream].next_offset > offset:
+                self.forgotten = self.forgotten.set(name, offset + 1)
+                continue
+            stream = self.streams[name]
+            if stream.next_offset > offset or stream.about.dropped:
                 self.ids = self.ids.delete(key)
                 self.tombstones -= 1
             else:
@@ -233,11 +245,14 @@ class _Work:
                 return encode_reply(self._resolve(command)), ()
             case ListStreams():
                 return encode_reply(self._list(command)), ()
+            case DropStream(stream):
+                reply, effects = self._drop_stream(stream)
+                return encode_reply(reply), effects
             case _:
                 return _BAD_COMMAND, ()
 
     def _create(self, command: CreateStream, client: bytes, number: int) -> tuple[Reply, tuple[Effect, ...]]:
-        stream, placement = command
+        stream, placement, name = command
         if placement.problem is not None:
             return Refused(Refusal.BAD_PLACEMENT), ()
         if stream == AUTOMATIC:
@@ -245,14 +260,29 @@ class _Work:
             stream = blake3(seed).digest(length=ID_SIZE)
         known = self.streams.get(stream)
         if known is not None:
-            same = known.placement == placement
+            if known.about.dropped:
+                return Refused(Refusal.STREAM_DROPPED), ()
+            same = (known.about.placement, known.about.name) == (placement, name)
             return Created(stream, existed=True) if same else Refused(Refusal.STREAM_EXISTS), ()
         count = len(self.streams)
         if count >= STREAMS_MAX:
             return Refused(Refusal.STREAMS_FULL), ()
-        self.streams = self.streams.set(stream, Stream(count, placement, self.timestamp, 0, ZERO_HASH, 0, 0))
+        about = About(count, placement, self.timestamp, name, 0)
+        self.streams = self.streams.set(stream, Stream(about, 0, ZERO_HASH, 0, 0))
         self.numbers = self.numbers.set(count, stream)
         return Created(stream, existed=False), (StreamCreated(stream, placement),)
+
+    def _drop_stream(self, name: bytes) -> tuple[Reply, tuple[Effect, ...]]:
+        stream = self.streams.get(name)
+        if stream is None:
+            return Refused(Refusal.STREAM_UNKNOWN), ()
+        if stream.about.dropped:
+            return Dropped(name, stream.next_offset), ()
+        # It stays in the state for ever, so that nobody begins another stream under its id: a writer who was away
+        # would go on where the old one ended.
+        about = stream.about._replace(dropped=max(self.timestamp, 1))
+        self.streams = self.streams.set(name, stream._replace(about=about))
+        return Dropped(name, stream.next_offset), (StreamDropped(name),)
 
     def _append(self, more: tuple[bytes, ...], record: bytes) -> tuple[bytes, tuple[Effect, ...]]:
         try:
@@ -279,7 +309,9 @@ class _Work:
             if key in self.ids:
                 return encode_reply(_what_became_of(key[ID_SIZE:], self.ids[key])), ()
 
-        number, placement, created, offset, head, timestamp_min, generation_min = stream
+        about, offset, head, timestamp_min, generation_min = stream
+        if about.dropped:
+            return _STREAM_DROPPED, ()
         if first_offset != offset or prev_hash != head:
             return encode_reply(Conflict(offset, head)), ()
         if timestamp < timestamp_min or generation < generation_min:
@@ -293,9 +325,7 @@ class _Work:
             self.ids = self.ids.set(key, make(Fate, (op, at, hash_)))
             self.decided.append(_pack_fate(key, op, at, hash_))
             at += 1
-        self.streams = self.streams.set(
-            name, make(Stream, (number, placement, created, at, hash_, timestamp, generation))
-        )
+        self.streams = self.streams.set(name, make(Stream, (about, at, hash_, timestamp, generation)))
         effect = make(RecordAppended, (name, offset, count, hash_, record))
         return encode_appended(offset, at, hash_), (effect,)
 
@@ -310,6 +340,8 @@ class _Work:
         below = self.forgotten.get(name, 0)
         if since < below:
             return Forgotten(below)
+        if stream.about.dropped:
+            return Forbidden(id_)  # As every append to it is.
         if self.tombstones >= TOMBSTONES_MAX or len(self.decided) >= IDS_PER_OP_MAX:
             return Refused(Refusal.BUSY)
         self.tombstones += 1
@@ -324,7 +356,8 @@ class _Work:
         for number in range(after, end):
             name = self.numbers[number]
             stream = self.streams[name]
-            page.append(StreamInfo(name, stream.placement, stream.created, stream.next_offset, stream.hash))
+            _, placement, created, called, dropped = stream.about
+            page.append(StreamInfo(name, placement, created, stream.next_offset, stream.hash, called, dropped))
         return Streams(tuple(page))
 
 

@@ -9,6 +9,7 @@ Known              a transaction with this id is committed, here
 Forbidden          none is, and none ever will be: only this permits "rolled back"
 Forgotten          the table of ids does not reach so far back; the records themselves tell
 Streams            a page of them
+Dropped            the stream takes no appends any more
 Refused            nothing was done, and the same command would be refused again (or later accepted: BUSY)
 =================  =================================================================================================
 
@@ -22,7 +23,7 @@ from struct import Struct
 from typing import NamedTuple, TypeAlias
 
 from veritydb.chain import Malformed
-from veritydb.kernel.commands import PAGE_MAX, Placement, unpack_placement
+from veritydb.kernel.commands import PAGE_MAX, Placement, unpack_name, unpack_placement
 from veritydb.packing import Shape, Structs, pack, unpack
 
 VERSION = 1
@@ -50,6 +51,8 @@ class Refusal(IntEnum):
     """The session has not had the request before."""
     REQUEST_CHANGED = 11
     """A request with this number was executed, with another command."""
+    STREAM_DROPPED = 12
+    """It was dropped, and its id is never a stream's again."""
 
 
 _REFUSALS = {int(known): known for known in Refusal}
@@ -113,6 +116,10 @@ class StreamInfo(NamedTuple):
     """Cluster time, microseconds since 1970-01-01 UTC."""
     next_offset: int
     hash: bytes
+    name: str = ""
+    """As it was created; whether its id is that name's, whoever lists it has to look."""
+    dropped: int = 0
+    """Cluster time; 0: it was not."""
 
 
 class Streams(NamedTuple):
@@ -121,13 +128,23 @@ class Streams(NamedTuple):
     streams: tuple[StreamInfo, ...]
 
 
+class Dropped(NamedTuple):
+    """The stream takes no appends any more."""
+
+    stream: bytes
+    next_offset: int
+    """Where it ended."""
+
+
 class Refused(NamedTuple):
     """Nothing was done."""
 
     reason: Refusal
 
 
-Reply: TypeAlias = Registered | Created | Appended | Conflict | Known | Forbidden | Forgotten | Streams | Refused
+Reply: TypeAlias = (
+    Registered | Created | Appended | Conflict | Known | Forbidden | Forgotten | Streams | Refused | Dropped
+)
 
 
 class BadReply(Malformed):
@@ -137,15 +154,15 @@ class BadReply(Malformed):
 _WORDS = 8
 _FIELDS = Struct("<HH4xQ32s16s")
 _TABLE = Struct("<IIQ")
-_INFO = Struct("<16s32sQQ32sQ")
-_REGISTERED, _CREATED, _APPENDED, _CONFLICT, _KNOWN, _FORBIDDEN, _FORGOTTEN, _STREAMS, _REFUSED = range(9)
+_INFO = Struct("<16s32sQQ32sQQ")
+_REGISTERED, _CREATED, _APPENDED, _CONFLICT, _KNOWN, _FORBIDDEN, _FORGOTTEN, _STREAMS, _REFUSED, _DROPPED = range(10)
 _NO_HASH = bytes(32)
 _NO_ID = bytes(16)
 _PREFACE = _TABLE.pack(0, 1 + _WORDS + 1, 1 << 48 | _WORDS << 32)
 _OFFSET = Struct("<Q8x")
 _NULL = bytes(8)
 _INFO_WORDS = _INFO.size // 8
-_SHAPE = Shape(_INFO_WORDS, count_max=PAGE_MAX)
+_SHAPE = Shape(_INFO_WORDS, blobs=True, count_max=PAGE_MAX)
 
 
 def _pack(which: int, offset: int, hash_: bytes, more: bytes) -> bytes:
@@ -176,7 +193,10 @@ def encode_reply(reply: Reply) -> bytes:
             return _pack(_FORGOTTEN, offset, _NO_HASH, _NO_ID)
         case Streams(streams):
             fields = _FIELDS.pack(VERSION, _STREAMS, 0, _NO_HASH, _NO_ID)
-            return pack(fields, Structs(_INFO_WORDS, b"".join(map(_pack_info, streams))))
+            names = [info.name.encode() for info in streams]
+            return pack(fields, Structs(_INFO_WORDS, b"".join(map(_pack_info, streams)), names))
+        case Dropped(stream, next_offset):
+            return _pack(_DROPPED, next_offset, stream, _NO_ID)
         case Refused(reason):  # pragma: no branch  (the last there is)
             return _pack(_REFUSED, reason, _NO_HASH, _NO_ID)
 
@@ -184,8 +204,9 @@ def encode_reply(reply: Reply) -> bytes:
 def _pack_info(info: StreamInfo) -> bytes:
     placement = info.placement
     return _INFO.pack(
-        info.stream, placement.region.encode(), info.created, info.next_offset, info.hash, placement.data_class
-    )
+        info.stream, placement.region.encode(), info.created, info.next_offset, info.hash, placement.data_class,
+        info.dropped,
+    )  # fmt: skip
 
 
 def decode_reply(data: bytes) -> Reply:
@@ -222,14 +243,19 @@ def _decode(which: int, offset: int, hash_: bytes, more: bytes, id_: bytes, list
     if which == _FORGOTTEN:
         return Forgotten(offset)
     if which == _STREAMS:
-        return Streams(tuple(_info(*fields) for fields in _INFO.iter_unpack(listed.fields)))
+        names = listed.blobs or ()
+        return Streams(tuple(map(_info, _INFO.iter_unpack(listed.fields), names)))
+    if which == _DROPPED:
+        return Dropped(hash_[:16], offset)
     if which == _REFUSED and offset in _REFUSALS:
         return Refused(_REFUSALS[offset])
     return None
 
 
-def _info(stream: bytes, region: bytes, created: int, next_offset: int, hash_: bytes, data_class: int) -> StreamInfo:
+def _info(fields: tuple[bytes, bytes, int, int, bytes, int, int], name: bytes) -> StreamInfo:
+    stream, region, created, next_offset, hash_, data_class, dropped = fields
     placement = unpack_placement(data_class, region)
-    if placement is None:
-        raise BadReply("a stream's placement is none")
-    return StreamInfo(stream, placement, created, next_offset, hash_)
+    called = unpack_name(name)
+    if placement is None or called is None:
+        raise BadReply("a stream's placement or name is none")
+    return StreamInfo(stream, placement, created, next_offset, hash_, called, dropped)

@@ -14,7 +14,7 @@ from blake3 import blake3
 from immutables import Map
 
 from veritydb.chain import OFFSET_MAX, ZERO_HASH, Malformed
-from veritydb.kernel.commands import ID_SIZE, unpack_placement
+from veritydb.kernel.commands import ID_SIZE, unpack_name, unpack_placement
 from veritydb.kernel.replies import decode_reply
 from veritydb.kernel.state import (
     IDS_MAX,
@@ -22,22 +22,24 @@ from veritydb.kernel.state import (
     SESSIONS_MAX,
     STREAMS_MAX,
     TOMBSTONES_MAX,
+    About,
     Fate,
     Session,
     State,
     Stream,
 )
-from veritydb.packing import Shape, Structs, pack, unpack
+from veritydb.packing import PREFACE_SIZE, Shape, Structs, pack, unpack
 
-VERSION = 1
+VERSION = 2
+"""1 had streams without names, and none that were dropped."""
 
 _ROOT = Struct("<QQQQ")
-_STREAM = Struct("<16s32sQQ32sQQII")
+_STREAM = Struct("<16s32sQQ32sQQIIQ")
 _SESSION = Struct("<16sQQQ16s")
 FATE = Struct("<32sQQ32s")
 """(stream and id, op, offset, hash) -> 80 bytes."""
 _SHAPES = (
-    Shape(_STREAM.size // 8, count_max=STREAMS_MAX),
+    Shape(_STREAM.size // 8, blobs=True, count_max=STREAMS_MAX),
     Shape(FATE.size // 8, count_max=IDS_MAX + IDS_PER_OP_MAX),
     Shape(_SESSION.size // 8, blobs=True, count_max=SESSIONS_MAX),
 )
@@ -50,20 +52,22 @@ class BadSnapshot(Malformed):
 def snapshot(state: State) -> bytes:
     """Return the state as bytes."""
     streams: list[bytes] = []
+    names: list[bytes] = []
     for number in range(len(state.numbers)):
         name = state.numbers[number]
         stream = state.streams[name]
-        placement = stream.placement
+        _, placement, created, called, dropped = stream.about
+        names.append(called.encode())
         streams.append(
             _STREAM.pack(
-                name, placement.region.encode(), stream.created, stream.next_offset, stream.hash, stream.timestamp,
-                state.forgotten.get(name, 0), stream.generation, placement.data_class,
+                name, placement.region.encode(), created, stream.next_offset, stream.hash, stream.timestamp,
+                state.forgotten.get(name, 0), stream.generation, placement.data_class, dropped,
             )
         )  # fmt: skip
     sessions = sorted(state.sessions.items())
     return pack(
         _ROOT.pack(VERSION, state.op, state.timestamp, state.oldest),
-        Structs(_SHAPES[0].words, b"".join(streams)),
+        Structs(_SHAPES[0].words, b"".join(streams), names),
         Structs(_SHAPES[1].words, b"".join([packed for _, packed in sorted(state.recent.items())])),
         Structs(
             _SHAPES[2].words,
@@ -80,6 +84,9 @@ def digest(state: State) -> bytes:
 
 def restore(data: bytes) -> State:
     """Return the state of which ``data`` is the snapshot. Raises BadSnapshot if there can be none."""
+    version = int.from_bytes(data[PREFACE_SIZE : PREFACE_SIZE + 8], "little")
+    if version != VERSION:  # First, because another version may be laid out in another way.
+        raise BadSnapshot(f"a snapshot of version {version}; this program reads {VERSION}")
     try:
         fields, objects = unpack(data, _ROOT.size // 8, *_SHAPES)
         streams, ids, sessions = objects
@@ -96,9 +103,7 @@ def restore(data: bytes) -> State:
 
 
 def _restore(fields: bytes, streams: Structs, ids: Structs, sessions: Structs) -> State:
-    version, op, timestamp, oldest = _ROOT.unpack(fields)
-    if version != VERSION:
-        raise BadSnapshot(f"a snapshot of version {version}; this program reads {VERSION}")
+    _, op, timestamp, oldest = _ROOT.unpack(fields)
     if not (0 < oldest <= op + 1 and op <= OFFSET_MAX and timestamp <= OFFSET_MAX):
         raise BadSnapshot(f"op {op}, oldest {oldest}, timestamp {timestamp}")
 
@@ -116,7 +121,7 @@ def _restore(fields: bytes, streams: Structs, ids: Structs, sessions: Structs) -
         op=op,
         timestamp=timestamp,
         streams=Map(by_name),
-        numbers=Map({stream.number: name for name, stream in by_name.items()}),
+        numbers=Map({stream.about.number: name for name, stream in by_name.items()}),
         sessions=Map(by_client),
         ids=Map(fates),
         recent=Map(recent),
@@ -129,9 +134,11 @@ def _restore(fields: bytes, streams: Structs, ids: Structs, sessions: Structs) -
 def _restore_streams(streams: Structs) -> tuple[dict[bytes, Stream], dict[bytes, int]]:
     by_name: dict[bytes, Stream] = {}
     forgotten: dict[bytes, int] = {}
-    for name, region, created, next_offset, hash_, timestamp, below, generation, data_class in _STREAM.iter_unpack(
-        streams.fields
-    ):
+    for fields, called in zip(_STREAM.iter_unpack(streams.fields), streams.blobs or (), strict=True):
+        name, region, created, next_offset, hash_, timestamp, below, generation, data_class, dropped = fields
+        text = unpack_name(called)
+        if text is None:
+            raise BadSnapshot("a stream's name is none")
         placement = unpack_placement(data_class, region)
         if placement is None or placement.problem is not None:
             raise BadSnapshot("a stream's placement is none")
@@ -139,7 +146,8 @@ def _restore_streams(streams: Structs) -> tuple[dict[bytes, Stream], dict[bytes,
             raise BadSnapshot("a stream that is there twice")
         if next_offset > OFFSET_MAX or below > next_offset:
             raise BadSnapshot(f"a stream of {next_offset} transactions of which {below} are forgotten")
-        by_name[name] = Stream(len(by_name), placement, created, next_offset, hash_, timestamp, generation)
+        about = About(len(by_name), placement, created, text, dropped)
+        by_name[name] = Stream(about, next_offset, hash_, timestamp, generation)
         if below:
             forgotten[name] = below
     return by_name, forgotten

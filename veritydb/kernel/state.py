@@ -39,14 +39,24 @@ class Head(NamedTuple):
     """32 bytes; zero if there is no record."""
 
 
-class Stream(NamedTuple):
-    """One stream. Its records are kept elsewhere."""
+class About(NamedTuple):
+    """What is said of a stream and hardly ever changes."""
 
     number: int
     """In the order in which streams were created, from 0."""
     placement: Placement
     created: int
     """Cluster time, microseconds since 1970-01-01 UTC."""
+    name: str
+    """For people; may be empty."""
+    dropped: int
+    """Cluster time; 0: it was not."""
+
+
+class Stream(NamedTuple):
+    """One stream. Its records are kept elsewhere."""
+
+    about: About
     next_offset: int
     hash: bytes
     timestamp: int
@@ -156,9 +166,9 @@ def lookup(state: State, client: bytes, session: int, number: int, command: byte
 
 
 def head(state: State, stream: bytes) -> Head | None:
-    """Return the end of a stream; None if there is no such stream."""
+    """Return the end of a stream; None if there is no such stream, or not any more."""
     known = state.streams.get(stream)
-    return None if known is None else Head(known.next_offset, known.hash)
+    return None if known is None or known.about.dropped else Head(known.next_offset, known.hash)
 
 
 def session(state: State, client: bytes) -> Session | None:

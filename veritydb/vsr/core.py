@@ -121,7 +121,11 @@ class Core:
         self.state: kernel.State | None = None
         snapshot = image.snapshots.get(block.checkpoint.root)
         if snapshot is not None and checksum(snapshot) == block.checkpoint.root:
-            self.state = kernel.restore(snapshot)
+            try:
+                self.state = kernel.restore(snapshot)
+            except kernel.BadSnapshot as error:
+                # Its checksum fits, so this is what was written: by another version of this program.
+                raise CannotStart(f"the checkpoint's snapshot cannot be read: {error}") from error
         self.snapshot = snapshot if self.state is not None else None
         """Bytes of the checkpoint's snapshot, for those who ask."""
         self.snapshot_before: tuple[bytes, bytes] | None = None
