@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 
 import veritydb
 from tests.support.life import RAW
+from veritydb import keys, streams
 from veritydb.subscriptions import (
     Cursor,
     Resync,
@@ -347,6 +350,51 @@ def test_what_cannot_be_is_refused(db: veritydb.Connection) -> None:
         db.subscribe(actions="truncate")
 
 
+@pytest.mark.parametrize("way", ["a feed", "a connection"])
+def test_a_database_that_gets_another_key_is_followed_on(way: str, tmp_path: Path) -> None:
+    """The newer key is asked for where the first came from, when a record is met that needs it."""
+    path = tmp_path / "clinic.db"
+    folder = streams.log_folder(path)
+    asked: list[str] = []
+
+    def key(database: str) -> bytes:
+        asked.append(database)
+        return RAW
+
+    db = veritydb.connect(path, key=RAW)
+    db.execute("CREATE TABLE t (a)")
+    feed = open_feed(path, key=key)
+    try:
+        with feed.subscribe() if way == "a feed" else db.subscribe() as updates, feed.subscribe() as other:
+            with db:
+                db.execute("INSERT INTO t VALUES (1)")
+            assert told(updates.get(WAIT)) == ("t", "insert", 1)
+            # Another database key under the same secret, and the file written anew with it.
+            secret = keys.normalise(RAW)
+            ring = keys.load_keys(folder, secret)
+            newer = keys.Keyring(ring.stream, ring.keys | {2: keys.DatabaseKey(2, os.urandom(32))})
+            (folder / keys.KEY_FILE).write_bytes(keys.pack_keys(newer, secret))
+            for suffix in ("", "-wal", "-shm"):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+            again = veritydb.connect(path, key=RAW)
+            if way == "a connection":
+                again.subscribe().close()
+            with again:
+                again.execute("INSERT INTO t VALUES (2)")
+            for each in (updates, other):
+                while (update := each.get(WAIT)).row_id == 1:
+                    pass
+                assert told(update) == ("t", "insert", 2)
+            with again:
+                again.execute("INSERT INTO t VALUES (3)")
+            assert told(updates.get(WAIT)) == ("t", "insert", 3)
+            again.close()
+        assert asked == [str(path), str(path)]
+    finally:
+        feed.close()
+        db.close()
+
+
 def test_closing_lets_go_of_whoever_waits_in_another_thread(db: veritydb.Connection) -> None:
     updates = db.subscribe()
     found: list[Any] = []
@@ -361,13 +409,73 @@ def test_closing_lets_go_of_whoever_waits_in_another_thread(db: veritydb.Connect
         updates.get(0)
 
 
-def test_the_feeds_thread_ends_with_its_last_subscriber(db: veritydb.Connection) -> None:
+def test_whoever_waits_reads_by_himself_and_only_event_loops_need_a_thread(db: veritydb.Connection) -> None:
     before = threading.active_count()
-    one, two = db.subscribe(), db.subscribe()
-    assert threading.active_count() == before + 1, "all connections of a process share one"
-    one.close()
-    two.close()
-    assert threading.active_count() == before
+    with db.subscribe() as one, db.subscribe() as two:
+        feed = one._receiver.feed
+        assert two._receiver.feed is feed, "all connections of a process share one"
+        assert threading.active_count() == before
+
+        woken: list[int] = []
+        feed.add_gate("loop", lambda: woken.append(1))
+        assert threading.active_count() == before + 1
+        with db:
+            db.execute("INSERT INTO patients VALUES (1, 'a', 0)")
+        assert told(one.get(WAIT)) == told(two.get(WAIT)) == ("patients", "insert", 1)
+        while not woken:
+            time.sleep(0.001)
+        feed.remove_gate("loop")
+        while threading.active_count() > before:
+            time.sleep(0.001)
+        with db:
+            db.execute("INSERT INTO patients VALUES (2, 'a', 0)")
+        assert told(one.get(WAIT)) == ("patients", "insert", 2)
+
+
+def test_of_many_threads_that_wait_each_gets_everything(db: veritydb.Connection) -> None:
+    """The one who leads changes all the time: each leaves when it has its update, or its time is over."""
+    seen: list[list[Any]] = [[] for _ in range(8)]
+
+    def read(number: int, updates: Any) -> None:
+        while len(seen[number]) < 40:
+            update = updates.get(0.0005 * number if number % 2 else WAIT)
+            if update is not None:
+                seen[number].append(update.row_id)
+
+    subscriptions = [db.subscribe() for _ in seen]
+    threads = [threading.Thread(target=read, args=pair) for pair in enumerate(subscriptions)]
+    for thread in threads:
+        thread.start()
+    for value in range(40):
+        with db:
+            db.execute("INSERT INTO patients VALUES (?, 'a', 0)", (value,))
+    for thread, subscription in zip(threads, subscriptions, strict=True):
+        thread.join(WAIT)
+        subscription.close()
+    assert seen == [list(range(40))] * 8
+
+
+def test_who_is_interrupted_while_he_reads_for_all_loses_nothing(
+    db: veritydb.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with db.subscribe() as updates, db.subscribe() as other:
+        feed = updates._receiver.feed
+        take, count = feed._take, itertools.count()
+
+        def interrupted(record: Any) -> None:
+            if next(count) == 1:
+                raise KeyboardInterrupt  # As Ctrl-C does, in the thread that iterates.
+            take(record)
+
+        monkeypatch.setattr(feed, "_take", interrupted)
+        for value in (1, 2, 3):
+            with db:
+                db.execute("INSERT INTO patients VALUES (?, 'a', 0)", (value,))
+        with pytest.raises(KeyboardInterrupt):
+            updates.get(WAIT)
+        for subscription in (updates, other):
+            assert [told(subscription.get(WAIT)) for _ in range(3)] == [("patients", "insert", n) for n in (1, 2, 3)]
+            assert subscription.get(0) is None
 
 
 def test_a_predicate_that_raises_hurts_only_its_own_subscriber(db: veritydb.Connection) -> None:
@@ -430,7 +538,7 @@ def test_a_hundred_tasks_of_one_loop_are_woken_by_one_feed(life: Life, tmp_path:
                     await anyio.sleep(0.01)
                     with db:
                         db.execute("INSERT INTO t VALUES (?)", (value,))
-            assert feed.asleep or feed.last.offset == 5
+            assert not feed.led or feed.last.offset == 5
         return counts
 
     with_time = anyio.run(main)

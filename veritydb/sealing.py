@@ -107,6 +107,10 @@ class Opener:
         # By key id and salt: each process that wrote has its own.
         self._ciphers: dict[tuple[int, bytes], AESGCM] = {}
 
+    def learn(self, keyring: Keyring) -> None:
+        """Open with the keys of this keyring from now on; what was sealed with those of before is remembered."""
+        self._keys = {**self._keys, **keyring.keys}
+
     def open(self, key_id: int, salt: bytes, nonce: bytes, sealed: bytes, associated: bytes) -> bytes:
         """Return the plain bytes.
 

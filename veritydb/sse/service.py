@@ -22,7 +22,8 @@ from veritydb.sse.problems import Problem
 from veritydb.sse.queries import Queries
 from veritydb.sse.settings import Settings
 from veritydb.streams import log_folder
-from veritydb.subscriptions.feed import Feed, open_feed
+from veritydb.subscriptions.feed import Feed
+from veritydb.subscriptions.registry import open_feed
 from veritydb.workshop import asked_once
 
 T = TypeVar("T")

@@ -6,7 +6,10 @@
 ``catalogs``       which columns a table had at a place of the log
 ``source``         committed records: of a file's log, of a log in memory
 ``notification``   waiting until a log may have grown
-``feed``           :class:`Feed`: one reader for all subscribers of a process, and the ring they read from
+``origin``         a database's log, with the keys that open it
+``ring``           the last changes, for all who read them (no clock, no file)
+``feed``           :class:`Feed`: one reader for all subscribers of a process
+``registry``       the feed that a process shares, and those of one's own
 ``receiver``       one subscriber's place in a feed; falls back to the log, and returns from it
 ``subscription``   the shell for threads
 ``asynchronous``   the shell for asyncio and trio
@@ -31,8 +34,9 @@ if TYPE_CHECKING:
     from veritydb.subscriptions.asynchronous import AsyncSubscription
     from veritydb.subscriptions.connecting import Committed
     from veritydb.subscriptions.consumers import Consumer, DeadLetter, Lag, Message
-    from veritydb.subscriptions.feed import Feed, open_feed
+    from veritydb.subscriptions.feed import Feed
     from veritydb.subscriptions.projections import Progress, Projection, latest_by_id, timeline
+    from veritydb.subscriptions.registry import open_feed
     from veritydb.subscriptions.subscription import Subscription
     from veritydb.subscriptions.updates import (
         Cursor,
@@ -69,7 +73,7 @@ _HOMES = {
     "TableCleared": "updates",
     "TableUpdate": "updates",
     "Update": "updates",
-    "open_feed": "feed",
+    "open_feed": "registry",
 }
 
 

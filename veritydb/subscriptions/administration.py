@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from veritydb.subscriptions.consumers import Lag, forget, lag_of, names, reset
-from veritydb.subscriptions.feed import PROJECTIONS_TABLE, feed_of
+from veritydb.subscriptions.feed import PROJECTIONS_TABLE
 from veritydb.subscriptions.own import OwnTables
+from veritydb.subscriptions.registry import feed_of
 
 if TYPE_CHECKING:
     from typing import Self

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, finalize, ref
 
 from veritydb.errors import ProgrammingError
-from veritydb.subscriptions.feed import Feed, feed_of
+from veritydb.subscriptions.feed import Feed
+from veritydb.subscriptions.registry import feed_of
 from veritydb.subscriptions.snapshots import snapshot as snapshot_of
 from veritydb.subscriptions.subscription import Subscription
 from veritydb.subscriptions.updates import Cursor, Logged, Selection, TableUpdate, Update

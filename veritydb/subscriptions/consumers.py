@@ -34,9 +34,10 @@ from veritydb.errors import (
     ProgrammingError,
     UnknownTable,
 )
-from veritydb.subscriptions.feed import Feed, feed_of
+from veritydb.subscriptions.feed import Feed
 from veritydb.subscriptions.own import OwnTables
 from veritydb.subscriptions.receiver import Receiver
+from veritydb.subscriptions.registry import feed_of
 from veritydb.subscriptions.updates import Cursor, Resync, Selection, TableCleared, TableUpdate
 
 if TYPE_CHECKING:

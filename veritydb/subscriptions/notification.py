@@ -1,9 +1,14 @@
 """Waiting until a log may have grown: woken by this process's commits, and by the file system for those of others.
 
-The feed's thread waits here. On Linux the kernel tells of every write to the log's files (inotify(7), through
+Whoever reads a feed's log waits here. On Linux the kernel tells of every write to the log's files (inotify(7), through
 asyncinotify); the write of a record is told of when it is durable, because it is one synchronous write. Where there is
-no such notification, or no more instances of it, the feed looks every :data:`POLL` seconds instead, and says so in
+no such notification, or no more instances of it, the reader looks every :data:`POLL` seconds instead, and says so in
 :attr:`Waiter.how`. What wakes is never believed: the log is.
+
+Waking somebody costs who commits, so it is done once: until the reader has woken, a second commit of this process only
+looks at a flag, and the kernel adds the writes of others to a word that is waiting already. And a reader that has just
+been woken looks again after :data:`PACE` at the soonest: commits that come faster than that are read together, and only
+one of them wakes it.
 """
 
 from __future__ import annotations
@@ -11,6 +16,8 @@ from __future__ import annotations
 import os
 import select
 import sys
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,6 +27,8 @@ POLL = 0.05
 """Seconds between looks where nothing notifies."""
 CHECK = 1.0
 """Seconds between looks where something does: for a folder that was moved, and for an append that a crash left."""
+PACE = 0.001
+"""Seconds between being woken and being woken again, at the least."""
 INOTIFY, POLLING, NOTHING = "inotify", "poll", "process"
 
 _DRAIN = 1 << 16
@@ -43,6 +52,11 @@ class Waiter:
         self._folder_watch: Watch | None = None
         self._watch: Watch | None = None
         self._watched = ""
+        self._woken = False
+        """Whether a byte is on its way: then one more would tell nothing."""
+        self._gate = threading.Lock()
+        """Against writing to a descriptor that has been closed, and may be another file's by then."""
+        self._woken_at = 0.0
         self._closed = False
         self._linger = 0
         """More than zero if this process has committed lately."""
@@ -51,11 +65,13 @@ class Waiter:
             self._begin(folder)
 
     def wake(self) -> None:
-        """Let the wait end now."""
-        try:
-            os.write(self._write, b"\0")
-        except (BlockingIOError, OSError):
-            pass  # It is full, so the wait ends anyway; or closed, so nobody waits.
+        """Let the wait end now, or the next one if nobody waits."""
+        if self._woken:
+            return  # Whoever sees the flag fall looks at the log after that, and so finds what we speak of.
+        with self._gate:
+            if not self._woken:
+                self._woken = True
+                os.write(self._write, b"\0")
 
     def follow(self, path: str) -> bool:
         """Watch this file from now on: the segment in which the next record will stand.
@@ -76,9 +92,8 @@ class Waiter:
 
     def wait(self, timeout: float | None = None) -> None:
         """Return when something may have been written, at the latest after ``timeout`` seconds."""
-        if timeout is None:
-            timeout = {INOTIFY: CHECK, POLLING: POLL, NOTHING: 60.0}[self.how]
-        ready = self._poll.poll(timeout * 1000)
+        most = {INOTIFY: CHECK, POLLING: POLL, NOTHING: 60.0}[self.how]
+        ready = self._poll.poll(min(most, most if timeout is None else timeout) * 1000)
         own = any(fd == self._read for fd, _ in ready)
         if own:
             self._linger = _LINGER_COUNT
@@ -87,23 +102,28 @@ class Waiter:
             # file. To look before that would be in vain, and in the way of the thread that commits.
             self._linger -= 1
             self._own.poll(_LINGER_MS)
-        self._drain()
-
-    def sleep(self) -> None:
-        """Return when :meth:`wake` is called; whatever is written meanwhile, which then costs who writes nothing."""
-        self._unwatch()
-        self._own.poll()
-        self._drain()
+        if ready:
+            early = self._woken_at + PACE - time.monotonic()
+            if early > 0:
+                time.sleep(early)
+            self._woken_at = time.monotonic()
+            self._drain()
 
     def close(self) -> None:
         """Give the descriptors back. Nobody may be waiting."""
-        if self._closed:
-            return
-        self._closed = True
+        with self._gate:
+            if self._closed:
+                return
+            self._closed = self._woken = True
         if self._inotify is not None:
             self._inotify.close()
         os.close(self._read)
         os.close(self._write)
+
+    def __del__(self) -> None:
+        # Of a feed that nobody closed: its thread was the last to know this.
+        if hasattr(self, "_closed"):
+            self.close()
 
     def _drain(self) -> None:
         """Forget what woke us, all of it."""
@@ -112,6 +132,7 @@ class Waiter:
                 pass
         except BlockingIOError:
             pass
+        self._woken = False
         if self._inotify is not None:
             while self._inotify.sync_get() is not None:
                 pass
@@ -142,4 +163,4 @@ class Waiter:
                 pass  # The file is gone, and its watch with it.
 
 
-__all__ = ["CHECK", "INOTIFY", "NOTHING", "POLL", "POLLING", "Waiter"]
+__all__ = ["CHECK", "INOTIFY", "NOTHING", "PACE", "POLL", "POLLING", "Waiter"]

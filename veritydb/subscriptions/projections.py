@@ -26,9 +26,10 @@ from veritydb.events import Value
 from veritydb.refusals import reserved
 from veritydb.replay.statements import quoted
 from veritydb.subscriptions.consumers import Work
-from veritydb.subscriptions.feed import PROJECTIONS_TABLE, Feed, feed_of
+from veritydb.subscriptions.feed import PROJECTIONS_TABLE, Feed
 from veritydb.subscriptions.own import OwnTables
 from veritydb.subscriptions.receiver import BUFFER, Receiver
+from veritydb.subscriptions.registry import feed_of
 from veritydb.subscriptions.updates import START, Cursor, Resync, RowId, Selection, TableUpdate
 
 if TYPE_CHECKING:

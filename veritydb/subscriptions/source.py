@@ -223,6 +223,7 @@ class FileSource:
         if last.first_offset + last.transaction_count <= self._in_file:
             return records
         if self._clock() - self._held_since > PATIENCE:
+            self._projection.close()  # Another file may stand there, which is to be asked from now on.
             return records
         return [each for each in records if each.header.first_offset + each.header.transaction_count <= self._in_file]
 

@@ -47,7 +47,7 @@ class Subscription:
             if receiver.behind:
                 receiver.read()
                 continue
-            if receiver.feed.asleep and receiver.feed.pump():
+            if not receiver.feed.led and receiver.feed.pump():
                 continue
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
@@ -67,9 +67,7 @@ class Subscription:
     def close(self) -> None:
         """End it; harmless if called again, and allowed from another thread: whoever waits stops waiting."""
         self._receiver.close()
-        condition = self._receiver.feed.condition
-        with condition:
-            condition.notify_all()
+        self._receiver.feed.stir()
 
     def __enter__(self) -> Self:
         return self
