@@ -16,7 +16,7 @@ from tests.support.asgi import Asgi
 from tests.support.cli import KEY
 from veritydb.errors import ConfigurationError
 from veritydb.sse import Problem, create_app, everything
-from veritydb.sse.endpoints import asked_for
+from veritydb.sse.endpoints import wanted_by
 from veritydb.sse.rights import EVERYTHING
 from veritydb.sse.settings import read_settings
 
@@ -70,14 +70,15 @@ def test_any_body_and_any_header_is_answered(asgi: Asgi, content: bytes, name: s
 
 @given(
     parameters=st.lists(
-        st.tuples(st.sampled_from(["tables", "actions", "images", "since", "x"]), st.text(max_size=40)), max_size=4
+        st.tuples(st.sampled_from(["tables", "actions", "images", "since", "snapshot", "x"]), st.text(max_size=40)),
+        max_size=4,
     ),
     resumed=st.none() | st.text(max_size=40),
 )
 def test_any_parameters_of_a_stream_are_understood_or_refused(asgi: Asgi, parameters: Any, resumed: Any) -> None:
     service = asgi._app.state.service
     with contextlib.suppress(Problem):
-        asked_for(service, EVERYTHING, QueryParams(parameters), resumed)
+        wanted_by(service, EVERYTHING, QueryParams(parameters), resumed)
 
 
 @given(text=st.text(max_size=60), name=st.sampled_from(["roles", "api_keys", "jwt", "limits", "streams", "anonymous"]))

@@ -253,6 +253,10 @@ def test_a_websocket_tells_the_same_as_an_event_stream(clinic: Clinic, server: S
     with server.events(f"tables=patients&images=1&since={changes[0]['id']}") as stream:
         (event,) = stream.take(1)
         assert (event.id, event.data) == (last["id"], last["data"])
+    snapshot, *rows, ready = asyncio.run(told("&snapshot=1", 4))
+    assert (snapshot["event"], ready["event"]) == ("snapshot", "ready")
+    assert [row["data"]["row"]["name"] for row in rows] == ["Jane\n\n", "Ali"]
+    assert [set(row) for row in rows] == [{"event", "data"}] * 2, "there is nothing to resume behind before ready"
 
 
 def test_a_websocket_of_a_stranger_is_refused_with_a_problem(server: Server) -> None:

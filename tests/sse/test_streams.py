@@ -425,3 +425,131 @@ def test_another_log_in_the_place_of_the_old_one_is_a_resync(clinic: Clinic, ser
             event = valid(resumed.take(1, "resync")[0])
             assert event.data["offset"] == -1
             assert resumed.take(1)[0].id == last.id
+
+
+# A snapshot, then the tail
+
+
+def rows(events: list[Event]) -> list[Any]:
+    return [event.data["row"] for event in events if event.event == "row"]
+
+
+def until_ready(stream: Any) -> list[Event]:
+    found: list[Event] = []
+    while not found or found[-1].event != "ready":
+        event = stream.next()
+        assert event is not None
+        # A browser that is cut off here begins again: it has no cursor to resume from.
+        assert stream.last_id is None or event.event == "ready"
+        found.append(event if stream.last_id is not None else valid_without_id(event))
+    return found
+
+
+def valid_without_id(event: Event) -> Event:
+    VALIDATOR.validate({"event": event.event, "data": event.data})
+    return event
+
+
+def test_a_snapshot_comes_first_and_the_tail_follows_without_gap_or_overlap(clinic: Clinic, server: Server) -> None:
+    """While another connection writes as fast as it can: what the client knows is what the table holds."""
+    stop = threading.Event()
+
+    def write() -> None:
+        with contextlib.closing(veritydb.connect(clinic.path, key=KEY, autocommit=True)) as db:
+            for number in range(10_000):
+                add(db, f"n{number}")
+                db.execute("UPDATE patients SET name = name || '!' WHERE id = ?", (number // 2 + 1,))
+                db.execute("DELETE FROM patients WHERE id = ?", (number // 3,))
+                if stop.is_set():
+                    return
+
+    add(clinic.db, *(f"first{number}" for number in range(500)))
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(3):
+            known: dict[int, Any] = {}
+            with server.events("tables=patients&images=1&snapshot=1") as stream:
+                for event in until_ready(stream):
+                    if event.event == "row":
+                        assert known.setdefault(event.data["row_id"], event.data["row"]) is event.data["row"]
+                for event in map(valid, stream.take(60)):
+                    data = event.data
+                    if data["action"] != "insert":
+                        assert known.pop(data["row_id"]) == data["before"]
+                    if data["after"] is not None:
+                        assert data["row_id"] not in known
+                        known[data["row_id"]] = data["after"]
+                offset = event.place[0]
+            then = server.ask("POST", "/query", {"sql": "SELECT id, name, ward, ssn FROM patients", "at": offset}).json
+            assert sorted(map(list, (row.values() for row in known.values()))) == sorted(then["rows"])
+    finally:
+        stop.set()
+        writer.join()
+
+
+def test_a_snapshot_shows_what_the_caller_may_see_and_nothing_else(clinic: Clinic, server: Server) -> None:
+    clinic.db.execute("INSERT INTO secrets VALUES (1, 'hush')")
+    add(clinic.db, "Jane")
+    add(clinic.db, "other", ward="B")
+    with server.events("images=1&snapshot=1", key=WARD_KEY) as stream:
+        events = until_ready(stream)
+    assert events[0].event == "snapshot"
+    assert events[0].data["tables"] == ["patients"]
+    assert rows(events) == [{"id": 1, "name": "Jane", "ward": "A"}]
+    with server.events("snapshot=1", key=NOBODY_KEY) as stream:
+        events = until_ready(stream)
+    assert [event.event for event in events] == ["snapshot", "ready"]
+    assert events[0].data["tables"] == []
+    with server.events("snapshot=1&tables=secrets") as stream:
+        events = until_ready(stream)
+    assert [event.data for event in events if event.event == "row"] == [{"table": "secrets", "row_id": 1}]
+    assert server.events("snapshot=1&tables=secrets", key=WARD_KEY).problem().kind == "unknown-table"
+    assert server.events("snapshot=1&since=1").problem().kind == "bad-request"
+
+
+def test_a_role_that_may_not_query_gets_no_snapshot(clinic: Clinic) -> None:
+    config = CONFIG.replace("[roles.ward]\n", "[roles.ward]\nquery = false\n")
+    with Server(clinic.path, config, key=KEY) as server:
+        assert server.events("snapshot=1", key=WARD_KEY).problem().kind == "forbidden"
+
+
+def test_after_a_snapshot_a_stream_resumes_without_another(clinic: Clinic, server: Server) -> None:
+    add(clinic.db, "a")
+    with server.events("images=1&snapshot=1&tables=patients") as stream:
+        ready = until_ready(stream)[-1]
+    add(clinic.db, "b")
+    with server.events("images=1&snapshot=1&tables=patients", last_event_id=ready.id) as stream:
+        assert stream.take(1, "ready")[0].id == ready.id
+        assert names(stream.take(1)) == ["b"]
+
+
+def test_after_a_resync_another_snapshot_follows(clinic: Clinic, server: Server) -> None:
+    """Whoever resumes in a log that is no longer there learns what there is now, and cannot resume before it has."""
+    add(clinic.db, "Jane")
+    with server.events("images=1&snapshot=1&tables=patients", last_event_id="1.0@0123456789abcdef") as stream:
+        events = [stream.next() for _ in range(4)]
+    told = [(event.event, event.id) for event in events if event is not None]
+    old = "1.0@0123456789abcdef"
+    assert told[:3] == [("resync", old), ("snapshot", old), ("row", old)], "nothing yet to resume behind"
+    assert told[3][0] == "ready"
+    assert told[3][1] != old
+
+
+def test_a_snapshot_that_is_not_taken_in_time_is_given_up(clinic: Clinic) -> None:
+    clinic.db.execute("BEGIN")
+    clinic.db.executemany("INSERT INTO secrets (body) VALUES (?)", (("x" * 20_000,) for _ in range(1_500)))
+    clinic.db.execute("COMMIT")
+    config = CONFIG + "[streams]\nsnapshot_seconds = 0.5\nsnapshots_max = 1\n"
+    with Server(clinic.path, config, key=KEY) as server:
+        slow = server.events("snapshot=1&images=1&tables=secrets")
+        assert slow.next() is not None
+        with slow, server.events("snapshot=1&tables=patients") as other:
+            time.sleep(1.0)
+            # It waits for its turn, which comes when the one who does not read is given up.
+            kinds = []
+            with contextlib.suppress(OSError):
+                while (event := slow.next()) is not None:
+                    kinds.append(event.event)
+            assert kinds[-1] == "problem"
+            assert until_ready(other)[-1].event == "ready"

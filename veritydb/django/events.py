@@ -29,7 +29,7 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from starlette.datastructures import QueryParams
 
 from veritydb.sse.callers import Caller
-from veritydb.sse.endpoints import STREAM_HEADERS, asked_for
+from veritydb.sse.endpoints import STREAM_HEADERS, Wanted, wanted_by
 from veritydb.sse.problems import MEDIA_TYPE, Problem
 from veritydb.sse.rights import Role, bind
 from veritydb.sse.service import Service
@@ -63,8 +63,8 @@ def event_stream(role: RoleOf, *, using: str = "default", settings: Settings | N
             serving = await sync_to_async(service)()
             caller = Caller(str(request.META.get("REMOTE_ADDR", "")), found.name, bind(found, {}))
             parameters = QueryParams(request.META.get("QUERY_STRING", ""))
-            asked, since = asked_for(serving, caller.rights, parameters, request.META.get("HTTP_LAST_EVENT_ID"))
-            pieces = _pieces(serving, caller, asked, since)
+            wanted = wanted_by(serving, caller.rights, parameters, request.META.get("HTTP_LAST_EVENT_ID"))
+            pieces = _pieces(serving, caller, wanted)
             first = await anext(pieces)  # What cannot be is found here, while there is still a status to say it with.
         except Problem as problem:
             body = json.dumps(problem.body, ensure_ascii=False).encode()
@@ -76,8 +76,8 @@ def event_stream(role: RoleOf, *, using: str = "default", settings: Settings | N
     return view
 
 
-async def _pieces(service: Service, caller: Caller, asked: Any, since: str | None) -> AsyncIterator[bytes]:
-    async with service.hub.stream(caller, asked, since) as stream:
+async def _pieces(service: Service, caller: Caller, wanted: Wanted) -> AsyncIterator[bytes]:
+    async with service.hub.stream(caller, *wanted) as stream:
         yield b"retry: %d\n\n" % service.settings.streams.retry_ms
         async for piece in stream.pieces():
             # While this is suspended Django is sending; a client that takes nothing is given up.

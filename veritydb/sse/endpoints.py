@@ -10,7 +10,7 @@ import asyncio
 import json
 from collections.abc import Mapping
 from importlib import resources
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from starlette.datastructures import QueryParams
 from starlette.requests import HTTPConnection, Request
@@ -70,8 +70,8 @@ class Events:
         if request.method not in ("GET", "HEAD"):
             raise Problem("method-not-allowed", headers={"Allow": "GET, HEAD"})
         service = service_of(request)
-        caller, asked, since = stream_request(service, request)
-        async with service.hub.stream(caller, asked, since) as stream:
+        caller, wanted = stream_request(service, request)
+        async with service.hub.stream(caller, *wanted) as stream:
             headers = [(name.lower().encode(), value.encode()) for name, value in STREAM_HEADERS.items()]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             if request.method == "HEAD":
@@ -125,8 +125,8 @@ class Socket:
         service = service_of(socket)
         try:
             _check_origin(service, socket)
-            caller, asked, since = stream_request(service, socket)
-            async with service.hub.stream(caller, asked, since) as stream:
+            caller, wanted = stream_request(service, socket)
+            async with service.hub.stream(caller, *wanted) as stream:
                 await socket.accept()
                 await _until_gone(receive, _serve_frames(stream, socket))
         except Problem as problem:
@@ -158,14 +158,12 @@ async def _serve_frames(stream: Stream, socket: WebSocket) -> None:
 
 
 def _frames(sse: bytes) -> list[str]:
-    """Return what an event stream says as frames. The text is our own, so it has exactly these three lines."""
+    """Return what an event stream says as frames. The text is our own: id, if there is one, event, data."""
     frames: list[str] = []
     for part in sse.decode().split("\n\n")[:-1]:
-        cursor, event, data = part.split("\n", 2)
-        frames.append(
-            f'{{"id":"{cursor.removeprefix("id: ")}","event":"{event.removeprefix("event: ")}",'
-            f'"data":{data.removeprefix("data: ")}}}'
-        )
+        *ids, event, data = part.split("\n")
+        cursor = "".join(f'"id":"{line.removeprefix("id: ")}",' for line in ids)
+        frames.append(f'{{{cursor}"event":"{event.removeprefix("event: ")}","data":{data.removeprefix("data: ")}}}')
     return frames
 
 
@@ -178,22 +176,34 @@ def _check_origin(service: Service, socket: WebSocket) -> None:
         raise Problem("forbidden", "this origin is not one of cors_origins")
 
 
-def stream_request(service: Service, request: HTTPConnection) -> tuple[Caller, Asked, object]:
-    """Return who asks for a stream, what of, and from where on. Raises Problem."""
+class Wanted(NamedTuple):
+    """A stream that is asked for."""
+
+    asked: Asked
+    since: str | None
+    """The cursor behind which it begins."""
+    snapshot: bool
+    """Whether the rows there are come first."""
+
+
+def stream_request(service: Service, request: HTTPConnection) -> tuple[Caller, Wanted]:
+    """Return who asks for a stream, and for which. Raises Problem."""
     caller = service.gate.caller(request)
-    asked, since = asked_for(service, caller.rights, request.query_params, request.headers.get("last-event-id"))
-    return caller, asked, since
+    return caller, wanted_by(service, caller.rights, request.query_params, request.headers.get("last-event-id"))
 
 
-def asked_for(
-    service: Service, rights: Rights, parameters: QueryParams, resumed: str | None
-) -> tuple[Asked, str | None]:
+def wanted_by(service: Service, rights: Rights, parameters: QueryParams, resumed: str | None) -> Wanted:
     """Return what is asked for by the parameters of an address and by Last-Event-ID. Raises Problem."""
-    _only(parameters, ("tables", "actions", "images", "since"))
+    _only(parameters, ("tables", "actions", "images", "since", "snapshot"))
     tables = _names(parameters, "tables", service.settings.streams.tables_max)
     actions = _names(parameters, "actions", len(ACTIONS))
     if actions is not None and not actions <= set(ACTIONS):
         raise Problem("bad-request", f"actions are {', '.join(ACTIONS)}")
+    snapshot = _flag(parameters, "snapshot")
+    if snapshot and "since" in parameters:
+        raise Problem("bad-request", "a snapshot is of now: it cannot begin in the past (since)")
+    if snapshot and not rights.query:
+        raise Problem("forbidden", "this role may not query, and a snapshot is the answer to one")
     since = resumed or parameters.get("since")
     if since is not None:
         if len(since) > 100:
@@ -205,7 +215,7 @@ def asked_for(
         if cursor.stream and not resumed and cursor.stream != service.queries.stream:
             # A browser that resumes is told by a resync event instead, for it would not come back after an error.
             raise Problem("other-database")
-    return Asked(tables, actions, _flag(parameters, "images")), since
+    return Wanted(Asked(tables, actions, _flag(parameters, "images")), since, snapshot)
 
 
 def _cursor(text: str) -> Cursor:

@@ -15,7 +15,7 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 from veritydb.errors import CursorAhead, CursorMalformed, Error
@@ -29,12 +29,14 @@ from veritydb.sse.messages import (
     problem_text,
     ready_message,
     resync_message,
+    snapshot_message,
 )
 from veritydb.sse.problems import Problem
 from veritydb.sse.settings import Streams
 from veritydb.subscriptions.decoding import Batch
 from veritydb.subscriptions.feed import Feed
 from veritydb.subscriptions.receiver import Receiver
+from veritydb.subscriptions.snapshots import begin, rows_of, tables_of
 from veritydb.subscriptions.updates import Cursor, Resync, Selection
 
 log = logging.getLogger("veritydb.sse")
@@ -51,12 +53,20 @@ _BUFFER = 16
 
 
 class _Texts(Receiver):
-    """A receiver that hands out text."""
+    """A receiver that hands out text; with ``snapshot``, of the rows there are, too, whenever it begins anew."""
 
-    def __init__(self, feed: Feed, view: View, views: Views, since: object) -> None:
+    def __init__(self, feed: Feed, view: View, views: Views, since: object, snapshot: bool) -> None:
         self._view = view
         self._views = views
-        super().__init__(feed, Selection(), since=since, buffer=_BUFFER)
+        self.snapshot = snapshot
+        super().__init__(
+            feed, Selection(), since=since, buffer=_BUFFER, snapshot=feed.take_snapshot if snapshot else None
+        )
+
+    @property
+    def in_snapshot(self) -> bool:
+        """Whether rows of a snapshot are still to come."""
+        return self._pending is not None
 
     def check_tables(self, feed: Feed) -> None:
         # Of what is not there and of what may not be seen the same is said, and at the same moment.
@@ -69,6 +79,21 @@ class _Texts(Receiver):
             # Resumed in the middle of it.
             return joined([message for message in self._view.messages(batch) if message.cursor.position > seen])
         return self._views.messages(self._view, batch)
+
+    def _begin_snapshot(self) -> None:
+        # The loop may have called, and must not wait for a file: it is opened where the rows are read, in a thread.
+        self._number = None
+        self._pending = self._rows()
+
+    def _rows(self) -> Iterator[Any]:
+        with contextlib.closing(self.feed.open_file()) as db:
+            place = begin(db, close=True)
+            tables = tables_of(db, self._view.shows_rows)
+            self._cursor = self._cursor_out = place
+            yield snapshot_message(place, (table.name for table in tables))
+            for table in tables:
+                yield from self._view.rows(table, rows_of(db, table), place)
+        yield ready_message(place)
 
 
 def _position_of(item: Any, batch: Batch) -> tuple[int, int]:
@@ -87,6 +112,8 @@ class Hub:
         self._opening = asyncio.Lock()
         self._feed: Feed | None = None
         self._streams: set[Stream] = set()
+        self._snapshots: set[Stream] = set()
+        """Those that are reading one."""
         self._callers: Counter[tuple[str, str]] = Counter()
         self._ticker: asyncio.Task[None] | None = None
         self._woken = False
@@ -104,8 +131,14 @@ class Hub:
         return len(self._streams)
 
     @contextlib.asynccontextmanager
-    async def stream(self, caller: Caller, asked: Asked, since: object) -> AsyncGenerator[Stream]:
-        """Begin a stream behind the cursor ``since``; None: with what is committed from now on. Raises Problem."""
+    async def stream(
+        self, caller: Caller, asked: Asked, since: object, snapshot: bool = False
+    ) -> AsyncGenerator[Stream]:
+        """Begin a stream behind the cursor ``since``; None: with what is committed from now on.
+
+        With ``snapshot`` the rows there are come first, unless the stream resumes (``since``), and again whenever it
+        has to begin anew. Raises Problem.
+        """
         settings = self.settings
         who = (caller.role, caller.name)
         if self.ending is not None:
@@ -122,11 +155,12 @@ class Hub:
             if since is not None and not caller.rights.history and not _recent(feed, since):
                 # Whoever may not ask what was resumes from memory, and is told where memory does not reach.
                 since, stream.cut = None, True
-            stream.receiver = await asyncio.to_thread(self._receiver, feed, view, since)
+            stream.receiver = await asyncio.to_thread(self._receiver, feed, view, since, snapshot)
             stream.touch()
             yield stream
         finally:
             self._streams.discard(stream)
+            self.end_snapshot(stream)
             self._callers[who] -= 1
             if not self._callers[who]:
                 del self._callers[who]
@@ -147,9 +181,9 @@ class Hub:
         while self._streams and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
 
-    def _receiver(self, feed: Feed, view: View, since: object) -> _Texts:
+    def _receiver(self, feed: Feed, view: View, since: object, snapshot: bool) -> _Texts:
         try:
-            return _Texts(feed, view, self._views, since)
+            return _Texts(feed, view, self._views, since, snapshot)
         except CursorMalformed:
             raise Problem("bad-cursor", "a cursor is offset, offset.index, or offset.index@stream") from None
         except CursorAhead:
@@ -187,7 +221,7 @@ class Hub:
             feed.remove_gate(self)
             await asyncio.to_thread(feed.close)
 
-    def take(self, stream: Stream, receiver: Receiver) -> list[Message]:
+    def take(self, stream: Stream, receiver: _Texts) -> list[Message]:
         """Take what is there for a stream. Most are at the same place: what one takes, the others get in one piece."""
         place = (stream.view, receiver.number)
         known = self._pieces.get(place) if stream.aligned else None
@@ -204,6 +238,20 @@ class Hub:
             self._pieces[place] = whole, number, receiver.cursor
         stream.aligned = number is not None and aligned
         return taken
+
+    def may_snapshot(self, stream: Stream) -> bool:
+        """Whether a stream may read a snapshot now: only so many do at once, for each holds the file as it was."""
+        if stream.snapshot_since is None and len(self._snapshots) < self.settings.snapshots_max:
+            self._snapshots.add(stream)
+            stream.snapshot_since = time.monotonic()
+        return stream.snapshot_since is not None
+
+    def end_snapshot(self, stream: Stream) -> None:
+        """Let another one."""
+        if stream in self._snapshots:
+            self._snapshots.discard(stream)
+            stream.snapshot_since = None
+            self._pulse()
 
     # Waking
 
@@ -261,6 +309,8 @@ class Stream:
         """Whether something before its beginning is missing."""
         self.aligned = False
         """Whether it has seen all of each slot of the ring, or nothing."""
+        self.snapshot_since: float | None = None
+        """When it began to read a snapshot, while it does."""
         self._task: asyncio.Task[Any] | None = None
 
     @property
@@ -268,6 +318,12 @@ class Stream:
         """Whether the caller's key or token has expired."""
         expires = self.caller.expires
         return expires is not None and time.time() >= expires
+
+    @property
+    def slow(self) -> bool:
+        """Whether a snapshot takes too long, and its client keeps the file from being cut back."""
+        since = self.snapshot_since
+        return since is not None and time.monotonic() - since > self.hub.settings.snapshot_seconds
 
     def touch(self) -> None:
         """Note that something was sent."""
@@ -295,10 +351,11 @@ class Stream:
         receiver, hub = self.receiver, self.hub
         assert receiver is not None, "the hub made one"
         self._task = asyncio.current_task()
-        yield [ready_message(receiver.cursor)]
+        if not receiver.in_snapshot:
+            yield [ready_message(receiver.cursor)]
         if self.cut:
             why = "the stream goes on with what is committed from now on: this role may not ask what was"
-            yield [resync_message(Resync(cursor=receiver.cursor, why=why))]
+            yield [resync_message(Resync(cursor=receiver.cursor, why=why), resumable=not receiver.snapshot)]
         heartbeat = hub.settings.heartbeat_seconds
         while True:
             grown = hub.grown
@@ -308,9 +365,20 @@ class Stream:
             if self.expired:
                 yield Problem("token-expired")
                 return
+            if receiver.in_snapshot and not hub.may_snapshot(self):
+                if time.monotonic() - self.touched >= heartbeat:
+                    yield []
+                else:
+                    await grown.wait()
+                continue
+            if self.slow:
+                yield Problem("too-slow", "the snapshot was not taken in time; ask for less of it")
+                return
             try:
                 if receiver.behind:
                     await asyncio.to_thread(receiver.read)
+                    if not receiver.in_snapshot:
+                        hub.end_snapshot(self)
                 taken = hub.take(self, receiver)
             except Error as error:
                 log.warning("a stream ends: %s", error)
@@ -338,7 +406,7 @@ def _recent(feed: Feed, since: object) -> bool:
         return same and feed.find(cursor.position, feed.epoch) is not None
 
 
-def _piece(receiver: Receiver) -> tuple[list[Message], bool]:
+def _piece(receiver: _Texts) -> tuple[list[Message], bool]:
     """Take what is there, up to the size of a piece; and say whether others at the same place would take the same."""
     taken: list[Message] = []
     size = 0
@@ -349,7 +417,7 @@ def _piece(receiver: Receiver) -> tuple[list[Message], bool]:
             break
         if isinstance(one, Resync):
             same = False
-        message: Message = resync_message(one) if isinstance(one, Resync) else one
+        message: Message = resync_message(one, resumable=not receiver.snapshot) if isinstance(one, Resync) else one
         taken.append(message)
         size += len(message.sse)
     return taken, same

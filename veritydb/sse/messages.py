@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -35,6 +36,8 @@ from veritydb.subscriptions.updates import (
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LENSES_MAX = 1_000
+_ROWS_BYTES = 32 << 10
+"""Of rows that are sent as one message, roughly."""
 KEPT_BYTES_MAX = 32 << 20
 """Of text that is kept for others who see the same."""
 
@@ -80,6 +83,30 @@ class View:
             if message is not None:
                 made.append(message)
         return made
+
+    def rows(self, table: Table, rows: Iterable[tuple[RowId, Image]], place: Cursor) -> Iterator[Message]:
+        """Yield what is shown of the rows of a table, several in one message. No cursor is in the text."""
+        lens = self._lens(table)
+        assert lens is not None, "whoever asks has asked whether it is shown"
+        made: list[bytes] = []
+        size = 0
+        for row_id, image in rows:
+            if not lens.admits(image):
+                continue
+            body: dict[str, Any] = {"table": table.name, "row_id": self._row_id(table, lens, row_id)}
+            if self.asked.images:
+                body["row"] = self._row(lens, lens.project(image))
+            made.append(b"event: row\ndata: " + _encoded(body) + b"\n\n")
+            size += len(made[-1])
+            if size >= _ROWS_BYTES:
+                yield Message(place, b"".join(made))
+                made, size = [], 0
+        if made:
+            yield Message(place, b"".join(made))
+
+    def shows_rows(self, table: Table) -> bool:
+        """Whether a table is asked for, and some column of it may be seen."""
+        return self._lens(table) is not None
 
     def shows(self, table: str) -> bool:
         """Whether a table is asked for and may be seen."""
@@ -243,9 +270,15 @@ def joined(messages: list[Message]) -> list[Message]:
     return [Message(messages[-1].cursor, b"".join(message.sse for message in messages))]
 
 
-def resync_message(resync: Resync) -> Message:
-    """Return the message that what was to follow is gone."""
-    return _message(resync.cursor, "resync", {"offset": resync.offset, "why": resync.why})
+def resync_message(resync: Resync, *, resumable: bool = True) -> Message:
+    """Return the message that what was to follow is gone; resumable, unless a snapshot has to follow it."""
+    message = _message(resync.cursor, "resync", {"offset": resync.offset, "why": resync.why})
+    return message if resumable else _without_id(message)
+
+
+def snapshot_message(cursor: Cursor, tables: Iterable[str]) -> Message:
+    """Return the message that the rows of these tables follow, as they were at one moment."""
+    return _without_id(_message(cursor, "snapshot", {"offset": cursor.offset, "tables": list(tables)}))
 
 
 def ready_message(cursor: Cursor) -> Message:
@@ -260,6 +293,12 @@ def problem_text(problem: Problem) -> bytes:
 
 def _message(cursor: Cursor, event: str, body: dict[str, Any]) -> Message:
     return Message(cursor, f"id: {cursor}\nevent: {event}\ndata: ".encode() + _encoded(body) + b"\n\n")
+
+
+def _without_id(message: Message) -> Message:
+    # Whoever has lost the connection in a snapshot has to begin with another one, so nothing that can be resumed behind
+    # may stand in it.
+    return message._replace(sse=message.sse[message.sse.index(b"\n") + 1 :])
 
 
 def _encoded(body: dict[str, Any]) -> bytes:

@@ -71,6 +71,10 @@ class Streams:
     """A longer text or blob is omitted from an event."""
     tables_max: int = 100
     """Names in one request."""
+    snapshots_max: int = 8
+    """Snapshots that are read at once; others wait."""
+    snapshot_seconds: float = 120.0
+    """For a snapshot to be taken by its client; while it is, SQLite's write-ahead log cannot be cut back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

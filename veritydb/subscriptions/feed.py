@@ -152,14 +152,20 @@ class Feed:
         """Return the place of the file as it is now, and its rows."""
         from veritydb.subscriptions.snapshots import snapshot
 
+        return snapshot(self.open_file(), selection, close=True)
+
+    def open_file(self) -> apsw.Connection:
+        """Return a new connection to the database file that only reads; the caller closes it.
+
+        Raises OperationalError, and ProgrammingError for a database in memory.
+        """
         projection = self.origin.projection
         if projection is None:
             raise ProgrammingError("a database in memory shows its rows to its own connections only")
         try:
-            db = projection.open()
+            return projection.open()
         except apsw.Error as error:
             raise OperationalError(f"no snapshot can be taken: {error}") from error
-        return snapshot(db, selection, close=True)
 
     # What subscribers ask ---------------------------------------------------------------------------------------------
 

@@ -65,7 +65,7 @@ class Receiver:
         self._epoch = feed.epoch
         self._cursor = self._cursor_out = last
         """How far batches were taken in, and how far updates were handed out."""
-        if snapshot is not None:
+        if snapshot is not None and since is None:
             self._begin_snapshot()
         elif since is not None:
             self._begin_since(Cursor.parse(since), last)

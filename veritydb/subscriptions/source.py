@@ -211,11 +211,11 @@ class FileSource:
 
     def _visible(self, records: list[StoredRecord]) -> list[StoredRecord]:
         """Return those that whoever opens the file now will see."""
+        assert self._projection is not None
         last = records[-1].header
         if self._topic.committed > self._in_file:
             self._in_file = self._topic.committed  # This process has said so itself.
         if last.first_offset + last.transaction_count > self._in_file:
-            assert self._projection is not None
             index = self._projection.index()
             if index is None or index.stream != self.stream:
                 return records  # There is no file that could lag.
