@@ -25,6 +25,8 @@ from veritydb.cli.exits import Exit
 from veritydb.errors import ConfigurationError
 from veritydb.sse import create_app, read_settings
 from veritydb.sse.endpoints import event_schema
+from veritydb.sse.health import Quorum
+from veritydb.streams import log_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -188,6 +190,29 @@ def test_tables_and_status_say_what_there_is(clinic: Clinic, asgi: Asgi) -> None
     assert status["offset"] == status["applied"] == clinic.db.last_offset
     assert (status["pending"], status["torn"], status["encrypted"]) == (0, False, True)
     assert status["you"]["role"] == "all"
+    one = {"members": 1, "needed": 1, "reached": 1, "durable": clinic.db.last_offset, "stream": None}
+    assert status["quorum"] == one
+    assert status["log_bytes_free"] > 0
+    clinic.db.execute("INSERT INTO patients (name) VALUES ('Jane')")
+    assert asgi.ask("GET", "/status", key=ALL_KEY).json()["quorum"]["durable"] == clinic.db.last_offset
+
+
+def test_who_keeps_a_log_with_others_says_who_is_there(clinic: Clinic, tmp_path: Path) -> None:
+    def asked(folder: Path) -> Quorum:
+        assert folder == log_folder(clinic.path)
+        return Quorum(members=3, needed=2, reached=2, durable=1, stream="ward")
+
+    app = create_app(clinic.path, key=KEY, settings=settings(tmp_path), quorum=asked)
+    with Asgi(app, service=app.state.service) as asgi:
+        quorum = asgi.ask("GET", "/status", key=ALL_KEY).json()["quorum"]
+    assert quorum == {"members": 3, "needed": 2, "reached": 2, "durable": 1, "stream": "ward"}
+    # A copy that nobody asks about says what it is, and does not count for more.
+    (log_folder(clinic.path) / "shared").write_text('{"cluster": "c", "stream": "s", "name": "ward"}\n')
+    app = create_app(clinic.path, key=KEY, settings=settings(tmp_path))
+    with Asgi(app, service=app.state.service) as asgi:
+        quorum = asgi.ask("GET", "/status", key=ALL_KEY).json()["quorum"]
+    assert (quorum["members"], quorum["stream"]) == (None, "ward")
+    (log_folder(clinic.path) / "shared").unlink()
 
 
 def test_the_page_allows_nothing_from_elsewhere(asgi: Asgi) -> None:

@@ -113,6 +113,7 @@ def test_it_opens_and_shows_a_commit_at_once(page: Page, ui: Server, clinic: Cli
     expect(first).to_contain_text(f"#{clinic.db.last_offset}")
     expect(page.locator("#table tbody tr", has_text="Jane Smith")).to_contain_text("home")
     expect(page.locator("#h-file")).to_have_text("in step, encrypted")
+    expect(page.locator("#h-quorum")).to_have_text("1 of 1, durable")
     keep(page, "live")
 
 

@@ -25,6 +25,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from veritydb.keys import Key
 from veritydb.replay.registering import Register
 from veritydb.sse import endpoints, page
+from veritydb.sse.health import QuorumOf
 from veritydb.sse.problems import Problem
 from veritydb.sse.service import Service
 from veritydb.sse.settings import Settings
@@ -43,13 +44,15 @@ def create_app(
     settings: Settings,
     ui: bool = False,
     register: Register = None,
+    quorum: QuorumOf | None = None,
 ) -> Starlette:
     """Return an application that serves the database at the path ``database``.
 
     ``settings`` say who may see what (:func:`veritydb.sse.read_settings`); ``ui`` adds the page; ``register`` names
-    what the schema needs. Raises ConfigurationError, KeyMissing, WrongKey, NotEncrypted.
+    what the schema needs; ``quorum`` asks who else has the log (:mod:`veritydb.sse.health`). Raises ConfigurationError,
+    KeyMissing, WrongKey, NotEncrypted.
     """
-    service = Service(database, key=key, settings=settings, register=register)
+    service = Service(database, key=key, settings=settings, register=register, quorum=quorum)
     routes: list[BaseRoute] = [
         Route("/events", endpoints.Events()),
         WebSocketRoute("/ws", endpoints.Socket()),

@@ -19,10 +19,10 @@ import apsw
 from veritydb.errors import Error
 from veritydb.events import Value
 from veritydb.keys import Key, normalise
-from veritydb.log.segment import Head
 from veritydb.log.store import Log
 from veritydb.replay.registering import Register
 from veritydb.sse.guarded import Answer, Guarded, TableInfo
+from veritydb.sse.health import LocalQuorum, QuorumOf, log_health
 from veritydb.sse.past import PastFiles
 from veritydb.sse.problems import Problem
 from veritydb.sse.rights import Rights
@@ -39,11 +39,19 @@ _LOOK_EVERY = 0.01
 class Queries:
     """Reads one database."""
 
-    def __init__(self, database: Path, key: Key | None, settings: Settings, register: Register = None) -> None:
+    def __init__(
+        self,
+        database: Path,
+        key: Key | None,
+        settings: Settings,
+        register: Register = None,
+        quorum: QuorumOf | None = None,
+    ) -> None:
         self._path = database
         self._folder = log_folder(database)
         self._settings = settings
         self._register = register
+        self._quorum = quorum or LocalQuorum()
         secret = None if key is None else normalise(key, str(database))
         self._file_key = file_key_of(keyring_of(self._folder, secret, str(database)))
         with contextlib.closing(Log.open(self._folder, read_only=True)) as log:
@@ -115,39 +123,24 @@ class Queries:
 
     def head(self) -> int:
         """Return how many transactions the log has."""
-        return self._log_facts().next_offset
-
-    def _log_facts(self) -> Head:
         try:
             with contextlib.closing(Log.open(self._folder, read_only=True)) as log:
-                return log.head
+                return log.head.next_offset
         except (Error, OSError) as error:
             raise Problem("unavailable") from error
 
     def status(self) -> dict[str, Any]:
         """Return how log and file are: what anybody who may come at all is told."""
-        head = self._log_facts()
         try:
-            with contextlib.closing(Log.open(self._folder, read_only=True)) as log:
-                stream, torn = log.stream.hex(), log.torn
-            segments = list(self._folder.glob("*.seg"))
-            size = sum(segment.stat().st_size for segment in segments)
+            facts = log_health(self._folder, self._quorum)
         except (Error, OSError) as error:
             raise Problem("unavailable") from error
         with self._guarded(self._path, Rights((), None, True, True, True)) as guarded:
             applied = guarded.offset
         return {
             "database": self._path.name,
-            "stream": stream,
             "encrypted": self._file_key is not None,
-            "transactions": head.next_offset,
-            "offset": head.next_offset - 1,
             "applied": applied,
-            "pending": head.next_offset - 1 - applied,
-            "head_hash": head.hash.hex(),
-            "head_time": head.timestamp,
-            "generation": head.generation,
-            "log_bytes": size,
-            "log_segments": len(segments),
-            "torn": torn is not None,
+            "pending": facts["offset"] - applied,
+            **facts,
         }

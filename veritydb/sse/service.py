@@ -17,6 +17,7 @@ from veritydb.errors import ConfigurationError
 from veritydb.keys import Key
 from veritydb.replay.registering import Register, load
 from veritydb.sse.callers import Gate
+from veritydb.sse.health import QuorumOf
 from veritydb.sse.hub import Hub
 from veritydb.sse.problems import Problem
 from veritydb.sse.queries import Queries
@@ -42,6 +43,7 @@ class Service:
         key: Key | None = None,
         settings: Settings,
         register: Register = None,
+        quorum: QuorumOf | None = None,
     ) -> None:
         self.path = Path(os.path.realpath(database))
         if not log_folder(self.path).is_dir():
@@ -50,7 +52,7 @@ class Service:
         self.gate = Gate(settings)
         self._key = asked_once(key, str(self.path))
         self._register = load(register)
-        self.queries = Queries(self.path, self._key, settings, self._register)
+        self.queries = Queries(self.path, self._key, settings, self._register, quorum)
         # A hub belongs to a loop, and a program may have one after another (tests do).
         self._hubs: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = weakref.WeakKeyDictionary()
         self._rooms: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = (

@@ -7,6 +7,7 @@ const SHOWN_MAX = 300;        // changes kept on the page
 const EARLIER = 60;           // transactions that are shown of what was before the page was opened
 const ROWS = 200;             // rows of a table that are shown
 const STATUS_EVERY = 5000;
+const FREE_MIN = 256 * 2 ** 20; // bytes that the log's disk should have left
 const $ = (id) => document.getElementById(id);
 
 const page = {
@@ -109,12 +110,20 @@ async function status() {
   $("you-name").textContent = s.you.name ? `${s.you.name} · ${s.you.role}` : s.you.role;
   $("h-offset").textContent = s.offset < 0 ? "none yet" : s.offset.toLocaleString();
   mark($("h-file"), s.pending > 0 ? `${s.pending} behind` : s.pending < 0 ? "ahead of its log" : s.encrypted ? "in step, encrypted" : "in step", s.pending < 0);
-  mark($("h-log"), `${size(s.log_bytes)}, ${s.torn ? "unfinished end" : "whole end"}${s.generation ? `, generation ${s.generation}` : ""}`, s.torn);
-  $("h-quorum").textContent = s.quorum ?? "of one, durable";
+  const full = s.log_bytes_free < FREE_MIN;
+  const end = full ? `${size(s.log_bytes_free)} left` : s.torn ? "unfinished end" : "whole";
+  mark($("h-log"), `${size(s.log_bytes)}, ${end}${s.generation ? `, generation ${s.generation}` : ""}`, s.torn || full);
+  mark($("h-quorum"), ...quorum(s));
   $("h-hash").textContent = `${s.head_hash.slice(0, 8)}…${s.head_hash.slice(-8)}`;
   $("h-hash").title = s.head_hash;
   moved(s.offset);
   return s;
+}
+
+function quorum({ quorum: q, offset }) {
+  if (q.members === null) return [`a copy of ${q.stream}`, false];
+  const late = q.durable < offset ? `, durable to ${q.durable.toLocaleString()}` : ", durable";
+  return [`${q.reached} of ${q.members}${q.reached < q.needed ? `, ${q.needed} needed` : late}`, q.reached < q.needed];
 }
 
 function mark(place, text, bad) { place.textContent = text; place.classList.toggle("bad", Boolean(bad)); }
