@@ -95,6 +95,35 @@ def test_a_node_that_was_away_for_long_gets_a_snapshot_and_the_records(three):
     stream.close()
 
 
+def test_a_node_whose_streams_log_has_a_hole_cuts_it_and_gets_the_rest_from_the_group(three):
+    """As a loss of power leaves it: pages of the middle never got to the disk, and some behind them did."""
+    stream = Stream(three.group()).create()
+    for _ in range(200):
+        stream.append(300)
+    harmed = next(member for member in (1, 2, 3) if member != stream.session.primary)
+    caught_up(three, harmed, stream)
+    three.kill(harmed)
+    data = three.config(harmed).data
+    (segment,) = (data / "streams" / stream.name.hex()).glob("*.seg")
+    with segment.open("r+b") as file:
+        file.seek(8 * 4096)
+        file.write(bytes(4096))
+    stream.append()
+    three.start(harmed)
+    stream.append()
+    assert caught_up(three, harmed, stream) == stream.acknowledged
+    assert "was cut at offset" in three.output(harmed)
+    (aside,) = (data / "damaged").iterdir()
+    assert aside.name == f"{stream.name.hex()}-0"
+
+    for other in (1, 2, 3):  # It is as good as the others again: without one of these it carries on.
+        if other != harmed:
+            three.kill(other)
+            break
+    stream.append()
+    stream.close()
+
+
 def test_all_nodes_at_once_killed_lose_nothing(three):
     stream = Stream(three.group()).create()
     for _ in range(30):

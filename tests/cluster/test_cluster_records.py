@@ -8,7 +8,7 @@ import pytest
 
 from veritydb.chain import Kind, chain_hash, pack_header
 from veritydb.cluster.records import Missing, RecordStore
-from veritydb.errors import LogMissing
+from veritydb.errors import LogDamaged, LogMissing
 from veritydb.kernel import RecordAppended
 from veritydb.log import Log
 from veritydb.log.record import pack_part_head
@@ -181,3 +181,93 @@ def test_a_dropped_stream_is_no_longer_missing(store):
     store.set_aside(STREAM)
     assert store.missing == {}
     assert store.dropped == {STREAM}
+
+
+def written(folder, effects):
+    """A log of these records, made durable and closed; its segments."""
+    store = RecordStore(folder)
+    keep(store, effects)
+    store.close()
+    return sorted((folder / STREAM.hex()).glob("*.seg"))
+
+
+def overwrite(segment, at, data):
+    with segment.open("r+b") as file:
+        file.seek(at)
+        file.write(data)
+
+
+@pytest.mark.parametrize(
+    ("what", "left"),
+    [("a hole", 3), ("garbage", 3), ("a hole at the beginning", 0), ("no header", 0), ("no file", 0), ("cut", 3)],
+)
+def test_a_log_that_has_lost_something_is_cut_there_and_filled_again(tmp_path, what, left, caplog):
+    effects = records(8, size=600)
+    folder = tmp_path / "streams"
+    (segment,) = written(folder, effects)
+    before = segment.read_bytes()
+    at = before.index(effects[3].record)
+    if what == "a hole":
+        overwrite(segment, at, bytes(600))
+    elif what == "garbage":
+        overwrite(segment, at + 300, b"garbage")
+    elif what == "a hole at the beginning":
+        overwrite(segment, before.index(effects[0].record), bytes(400))
+    elif what == "no header":
+        overwrite(segment, 0, bytes(64))
+    elif what == "no file":
+        segment.unlink()
+    else:
+        overwrite(segment, at + 100, bytes(len(before) - at - 100))
+    found = {path.name: path.read_bytes() for path in segment.parent.iterdir()}
+    store = RecordStore(folder)
+    store.expect(STREAM, 8)
+    assert store.missing == {STREAM: Missing(STREAM, left, 8)}
+    if what != "cut":  # That could be a write that never was finished: nothing stands behind it.
+        (aside,) = (tmp_path / "damaged").iterdir()
+        kept = {path.name: path.read_bytes() for path in aside.iterdir()}
+        assert {name: data for name, data in kept.items() if name.endswith(".seg")} == {
+            name: data for name, data in found.items() if name.endswith(".seg")
+        }
+        assert f"was cut at offset {left}" in caplog.text
+    store.fill(STREAM, tuple(effect.record for effect in effects))
+    assert store.missing == {}
+    assert store.read(STREAM, 0, 1 << 20) == tuple(effect.record for effect in effects)
+    store.close()
+    log = Log.open(folder / STREAM.hex(), read_only=True)
+    assert [record.hash for record in log.records()] == [effect.hash for effect in effects]
+    log.close()
+
+
+def test_a_log_is_cut_in_the_segment_that_is_damaged_and_keeps_those_before(tmp_path, monkeypatch):
+    monkeypatch.setattr("veritydb.log.store.SEGMENT_SIZE", 4096)
+    monkeypatch.setattr(Log.open.__func__, "__kwdefaults__", Log.open.__func__.__kwdefaults__ | {"segment_size": 4096})
+    effects = records(20, size=1000)
+    folder = tmp_path / "streams"
+    segments = written(folder, effects)
+    assert len(segments) > 3
+    store = RecordStore(folder)
+    assert store.head(STREAM) == 20
+    lost = effects[9]
+    segment = next(each for each in segments if lost.record in each.read_bytes())
+    overwrite(segment, segment.read_bytes().index(lost.record) + 400, bytes(8))
+    assert store.read(STREAM, 9, 1 << 20) == ()  # Opening looks at the newest segment only; reading finds it.
+    assert store.missing == {STREAM: Missing(STREAM, 9, 20)}
+    assert store.read(STREAM, 0, 1 << 20) == tuple(effect.record for effect in effects[:9])
+    store.fill(STREAM, tuple(effect.record for effect in effects[5:]))
+    assert store.missing == {}
+    assert store.read(STREAM, 0, 1 << 20) == tuple(effect.record for effect in effects)
+    store.close()
+
+
+def test_a_node_that_is_alone_refuses_a_damaged_log_and_changes_nothing(tmp_path):
+    effects = records(5)
+    (segment,) = written(tmp_path / "streams", effects)
+    overwrite(segment, segment.read_bytes().index(effects[2].record), bytes(100))
+    before = segment.read_bytes()
+    store = RecordStore(tmp_path / "streams", alone=True)
+    with pytest.raises(LogDamaged):
+        store.head(STREAM)
+    assert segment.read_bytes() == before
+    assert not (tmp_path / "damaged").exists()
+    store.close()

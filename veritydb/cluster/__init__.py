@@ -14,6 +14,7 @@
 ``disk_thread``   the same, driven by a thread of its own
 ``files``         small files, written whole
 ``records``       the records of all streams that a node has, for those who follow
+``mending``       a stream's log that has lost something
 ``keeping``       the same, driven by a thread of its own
 ``node``          :class:`Node`: the process that drives a replica
 ``directory``     which streams there are, and which group has which

@@ -118,7 +118,7 @@ class Node:
 
             self._disk = DiskThread(disk, done)
             self._keeper = Keeper(
-                RecordStore(config.data / "streams"),
+                RecordStore(config.data / "streams", alone=len(config.members) == 1),
                 retained=lambda op: loop.call_soon_threadsafe(self._step, Retained(op)),
                 answer=lambda client, message: loop.call_soon_threadsafe(self._answer, client, message),
                 failed=lambda error: loop.call_soon_threadsafe(self._halt, f"records cannot be kept: {error}"),
@@ -150,6 +150,7 @@ class Node:
             tasks.start_soon(self._tick)
             tasks.start_soon(self._watch_signals)
             tasks.start_soon(self._catch_up)
+            self._expect()  # Of the checkpoint, whose ops do not come again.
             self._carry_out(self.replica.start(time.time_ns()))
             log.info("node %s listens on %s, view %s", self._config.member, listen, self.replica.view)
             if started is not None:

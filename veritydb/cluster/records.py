@@ -7,11 +7,15 @@ come again, and what is there already is skipped.
 
 ``veritydb verify --chain-only`` reads them, without a key.
 
+A log that has lost something is cut behind its last good record (:mod:`veritydb.cluster.mending`), and what is missing
+then is fetched from other nodes; a node that is alone refuses such a log instead.
+
 A stream that was dropped is set aside, into ``dropped`` beside the others, and stays there until a person deletes it.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import OrderedDict
 from collections.abc import Callable
@@ -20,11 +24,14 @@ from typing import Any, NamedTuple
 
 from veritydb.chain import HEADER_SIZE, PART_HEAD_SIZE, Malformed, unpack_header
 from veritydb.cluster.files import sync_folder
-from veritydb.errors import LogMismatch, LogMissing
+from veritydb.cluster.mending import mend
+from veritydb.errors import LogDamaged, LogMismatch, LogMissing, LogProblem
 from veritydb.kernel import RecordAppended
 from veritydb.log import Files, Log
 from veritydb.log.record import unpack_part_head
 from veritydb.log.segment import segment_name
+
+_log = logging.getLogger("veritydb.node")
 
 OPEN_MAX = 128
 """Logs that are open at once."""
@@ -41,9 +48,11 @@ class Missing(NamedTuple):
 class RecordStore:
     """The streams of one node. For one thread."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, alone: bool = False) -> None:
         self._folder = folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._alone = alone
+        self._damaged = folder.with_name("damaged")
         self._aside = folder.with_name("dropped")
         self.dropped = {bytes.fromhex(each.name) for each in self._aside.glob("[0-9a-f]" * 32)}
         """Streams that were set aside."""
@@ -107,6 +116,18 @@ class RecordStore:
 
     def read(self, stream: bytes, first_offset: int, bytes_max: int) -> tuple[bytes, ...]:
         """Return records from the one that holds the offset on; the first even if it is larger."""
+        try:
+            return self._read(stream, first_offset, bytes_max)
+        except (LogDamaged, LogMissing) as error:
+            log = self._logs.get(stream)
+            if log is None or self._alone:
+                raise
+            head = log.head
+            self._mend(stream, error)
+            self.expect(stream, head.next_offset)
+            return ()
+
+    def _read(self, stream: bytes, first_offset: int, bytes_max: int) -> tuple[bytes, ...]:
         log = self._log(stream, create=False)
         records: list[bytes] = []
         size = 0
@@ -170,7 +191,13 @@ class RecordStore:
             if not create:
                 raise LogMissing(f"this node has no stream {stream.hex()}")
             Log.create(folder, stream).close()
-        log = Log.open(folder, files=self._files)
+        try:
+            log = Log.open(folder, files=self._files)
+        except (LogDamaged, LogMismatch, LogMissing) as error:
+            if self._alone:
+                raise
+            self._mend(stream, error)
+            return self._log(stream, create=create)
         log.acquire(0)
         if log.torn is not None:
             log.cut(log.torn)  # It comes again: the journal has it.
@@ -182,6 +209,18 @@ class RecordStore:
             del self._logs[oldest]
             closing.close()
         return log
+
+    def _mend(self, stream: bytes, error: LogProblem) -> None:
+        """Cut a log behind its last good record. What is missing then is noted by who knows where the stream ends."""
+        log = self._logs.pop(stream, None)
+        if log is not None:
+            log.close()
+        self._dirty.pop(stream, None)
+        mended = mend(self._folder / stream.hex(), stream, self._damaged)
+        _log.warning(
+            "the log of stream %s was cut at offset %s and is fetched from there on: %s (%s). It is in %s as it was",
+            stream.hex(), mended.next_offset, mended.why, error, mended.aside,
+        )  # fmt: skip
 
     def _append(self, log: Log, record: bytes) -> None:
         self._dirty.setdefault(log.stream, log.head.segment)
