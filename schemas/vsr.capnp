@@ -100,7 +100,9 @@ struct Message {
     reconfigured :group { clientHigh @143 :UInt64; clientLow @144 :UInt64; number @145 :UInt64;
       epoch @146 :UInt64; accepted @147 :UInt64; why @148 :Data; }  # why: UTF-8
     fetchRecords :group { clientHigh @149 :UInt64; clientLow @150 :UInt64; number @151 :UInt64;
-      streamHigh @152 :UInt64; streamLow @153 :UInt64; firstOffset @154 :UInt64; bytesMax @155 :UInt64; }
+      streamHigh @152 :UInt64; streamLow @153 :UInt64; firstOffset @154 :UInt64; bytesMax @155 :UInt64;
+      hash0 @168 :UInt64; hash1 @169 :UInt64; hash2 @170 :UInt64; hash3 @171 :UInt64;
+      wait @172 :UInt64; }   # milliseconds
     fetchedRecords :group { clientHigh @156 :UInt64; clientLow @157 :UInt64; number @158 :UInt64;
       streamHigh @159 :UInt64; streamLow @160 :UInt64; known @161 :UInt64; nextOffset @162 :UInt64;
       records @163 :Data; } # headers (record.capnp) and bodies; each header says how long its body is

@@ -41,6 +41,8 @@ class Kind(IntEnum):
     DATA = 1
     GENERATION = 2
     CHECKPOINT = 3
+    KEYS = 4
+    """Its body is a key file, in clear, for those who have an empty directory: the keys in it are wrapped."""
 
 
 _KINDS = {int(kind): kind for kind in Kind}

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
         actor: str = "",
         on_missing: str | None = None,
         register: str | Callable[[Any], object] | None = None,
+        cluster: Any = None,
+        stream: str | None = None,
     ) -> Connection:
         """Open a database and its log; see :class:`Connection`."""
         ...

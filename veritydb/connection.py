@@ -27,7 +27,7 @@ from veritydb.boundaries import BARE_BEGIN
 from veritydb.constants import LEGACY_TRANSACTION_CONTROL
 from veritydb.cursor import Cursor
 from veritydb.deprecations import keyword_only_soon, positional_soon
-from veritydb.errors import DataError, OperationalError, ProgrammingError
+from veritydb.errors import ConfigurationError, DataError, OperationalError, ProgrammingError
 from veritydb.row import kind_of, type_name
 from veritydb.session import Session
 from veritydb.sharing import SharedSession, share
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from typing import Self
 
+    from veritydb.cluster.shared import SharedStream
     from veritydb.subscriptions.connecting import Committed
     from veritydb.subscriptions.consumers import Consumer
     from veritydb.subscriptions.projections import Projection
@@ -74,6 +75,9 @@ class Connection:
     ``register``    a function, or "module:function", called with the connection before it is first used, to register
                     what the schema needs: functions, collations; before that, if the log has to be replayed, with
                     an object that has the same methods
+    ``cluster``     the cluster that keeps the database's stream, so that a commit has to reach a quorum of its nodes:
+                    the path of a ``client.toml``, addresses, or a ``ClusterConfig``; by default ``VERITYDB_CLUSTER``
+    ``stream``      the stream's name there; by default ``VERITYDB_STREAM``, or the file's name without its suffix
     """
 
     __slots__ = (
@@ -118,6 +122,8 @@ class Connection:
         actor: str = "",
         on_missing: str | None = None,
         register: str | Callable[[Any], object] | None = None,
+        cluster: Any = None,
+        stream: str | None = None,
     ) -> None:
         left = self._leave_session()
         path = os.fsdecode(database)
@@ -128,6 +134,15 @@ class Connection:
                 key = defaults.get("key")
         level = _level(isolation_level)
         kind = Session if check_same_thread else SharedSession
+        shared: SharedStream | None = None
+        if cluster is None and path not in ("", ":memory:"):
+            cluster = os.environ.get("VERITYDB_CLUSTER") or None
+        if cluster is not None:
+            from veritydb.cluster.reaching import shared_stream
+
+            shared = shared_stream(cluster, stream, path)
+        elif stream is not None:
+            raise ConfigurationError("stream=… names a stream of a cluster; say which with cluster=…")
         session = kind.open(
             path,
             timeout=timeout,
@@ -139,7 +154,12 @@ class Connection:
             actor=actor,
             on_missing=on_missing if on_missing is not None else os.environ.get("VERITYDB_ON_MISSING", "rebuild"),
             register=register,
+            shared=shared,
         )
+        if shared is not None:
+            from veritydb.follower import follow
+
+            follow(session, shared, key=key, register=register)
         self._ident: Callable[[], int]
         # A connection for all threads compares a constant with itself, so fetching asks one question in both cases.
         self._ident, self._thread = (get_ident, get_ident()) if check_same_thread else (int, 0)

@@ -16,6 +16,9 @@ The tree is PEP 249's, and each of its classes is also a class of :mod:`sqlite3`
           │    ├── ConsumerOutOfLog      the log no longer has what a consumer needs
           │    ├── StaleSnapshot         the transaction read what has changed since; roll back and retry
           │    ├── NotPermitted          the cluster does not let this client do that; nothing was done
+          │    ├── ConflictError         another machine committed first; the file has caught up; retry
+          │    ├── GroupUnavailable      no quorum of the cluster answered in time
+          │    ├── ConsistencyTimeout    the file did not get as far in time as the reader asked
           │    └── MissingFunction       the schema names a function or collation that is not registered
           ├── IntegrityError
           ├── InternalError
@@ -95,6 +98,39 @@ class OutcomeUnknown(OperationalError):
 
 class StaleSnapshot(OperationalError):
     """The transaction has read a state that is no longer the last one; roll back and retry."""
+
+
+class ConflictError(OperationalError):
+    """Another writer of the stream was first, so the transaction was rolled back; retry it.
+
+    The file has caught up with what he wrote, unless ``__context__`` says why not. ``next_offset`` is where the stream
+    ended.
+    """
+
+    def __init__(self, next_offset: int) -> None:
+        super().__init__(
+            f"another writer was first: the stream went on to offset {next_offset}; the transaction was rolled back, "
+            "retry it"
+        )
+        self.next_offset = next_offset
+        # To whoever looks at SQLite's codes it is what SQLite says of a snapshot that is no longer the last one.
+        self.sqlite_errorcode = sqlite3.SQLITE_BUSY_SNAPSHOT
+        self.sqlite_errorname = "SQLITE_BUSY_SNAPSHOT"
+
+
+class GroupUnavailable(OperationalError):
+    """No node of the cluster has answered in time; whether what was asked is done is not known."""
+
+
+class ConsistencyTimeout(OperationalError):
+    """The file did not get to ``offset`` in time; it was at ``applied``. Nothing was read."""
+
+    def __init__(self, *, offset: int, applied: int) -> None:
+        super().__init__(
+            f"the file has the transactions up to {applied}, and {offset} was asked for; it did not come in time"
+        )
+        self.offset = offset
+        self.applied = applied
 
 
 class LeaseLost(OperationalError):

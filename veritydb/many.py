@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from veritydb.errors import ProgrammingError
+from veritydb.errors import ConflictError, ProgrammingError
 from veritydb.planner import Kind, Plan
-from veritydb.running import RUNNERS
+from veritydb.running import RUNNERS, run_again
 
 if TYPE_CHECKING:
     from veritydb.session import Session
@@ -111,7 +111,12 @@ class Batch:
             # Where no transaction is open now none is begun: that was done once, before the first set.
             begin, session.begin_text = session.begin_text, None
             try:
-                changed = RUNNERS[plan.kind](session, cursor, plan, bindings)[2]
+                try:
+                    changed = RUNNERS[plan.kind](session, cursor, plan, bindings)[2]
+                except ConflictError:
+                    if session.db.in_transaction:
+                        raise
+                    changed = run_again(session, cursor, self._sql, bindings)[2]
             finally:
                 session.begin_text = begin
             self.changed += max(changed, 0)

@@ -197,6 +197,8 @@ class Reader:
 
     def notes_of_record(self, record: StoredRecord) -> list[Event]:
         """Return the events of a record without transactions."""
+        if record.header.kind is Kind.KEYS:
+            return []
         return [event for piece in decode_part(self._tail(record)) for event in piece.events]
 
     def of_record(self, record: StoredRecord) -> Iterator[Transaction]:

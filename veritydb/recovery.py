@@ -68,6 +68,8 @@ class Recovery:
         torn = log.torn
         assert torn is not None
         log.cut(torn)
+        if log.shared:
+            return  # The group has what it has; if this was of it, it comes again.
         writer.note([Cut(torn.segment_name, torn.position, torn.length, torn.why)])
 
     def initialise(
@@ -106,6 +108,7 @@ class Recovery:
             try:
                 if log.torn is not None:
                     self.cut(log, writer)
+                log.follow(timeout)
                 index = applied.read(cursor)
                 assert index is not None
                 self.check(log, index)

@@ -7,12 +7,15 @@ for this statement alone.
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import apsw
 
 from veritydb import schema_changes, vacuuming
+from veritydb.errors import ConflictError
 from veritydb.events import Setting
 from veritydb.planner import Kind, Plan
 from veritydb.translation import no_transaction, translated
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 Ran = tuple[Plan, "list[tuple[Any, ...]] | None", int]
 """The plan, the rows if they are already fetched, and the row count (-1: none)."""
 
+_RETRY = (0.004, 0.064)
+"""Seconds before a statement that met another one is run again: at first, and at most."""
 _BEFORE_FIRST_USE = frozenset({"encoding", "page_size", "auto_vacuum"})
 
 
@@ -198,6 +203,24 @@ def _run_idle(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any) 
             return _run_anew(session, cursor, plan, bindings)
         session.failed(error)
     return plan, rows, -1
+
+
+def run_again(session: Session, cursor: apsw.Cursor, sql: str, bindings: Any) -> Ran:
+    """Run a bare statement to which another machine's was ahead, until it is first or the connection's time is over.
+
+    The file has caught up each time, so it does what it would have done had it come later.
+    """
+    deadline = time.monotonic() + session.transactions.timeout
+    pause = _RETRY[0]
+    while True:
+        time.sleep(random.uniform(0, pause))
+        pause = min(2 * pause, _RETRY[1])
+        plan = session.plans.get(sql) or session.planned(sql, bindings)
+        try:
+            return RUNNERS[plan.kind](session, cursor, plan, bindings)
+        except ConflictError:
+            if time.monotonic() >= deadline:
+                raise
 
 
 def _run_anew(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> Ran:

@@ -17,13 +17,14 @@ import apsw
 from veritydb import applied
 from veritydb.blobs import BlobHandle
 from veritydb.boundaries import LEGACY_TRANSACTION_CONTROL, Boundaries
-from veritydb.errors import ConfigurationError, ProgrammingError
+from veritydb.chain import ZERO_HASH
+from veritydb.errors import ConfigurationError, ConflictError, ProgrammingError
 from veritydb.many import Batch
 from veritydb.planner import Plan
 from veritydb.recovery import restore
-from veritydb.running import RUNNERS, Ran
+from veritydb.running import RUNNERS, Ran, run_again
 from veritydb.splitting import has_statement, split
-from veritydb.streams import Stream, open_stream
+from veritydb.streams import Shared, Stream, making, open_stream
 from veritydb.translation import translated
 
 _ISOLATION_LEVELS = {
@@ -76,6 +77,7 @@ class Session(Boundaries):
         register: str | Callable[[Any], object] | None = None,
         read_only: bool = False,
         vfs: str | None = None,
+        shared: Shared | None = None,
     ) -> Session:
         """Open ``database`` and bring file and log together. Raises as :func:`veritydb.streams.open_stream` does."""
         function = _loaded(register)
@@ -90,13 +92,15 @@ class Session(Boundaries):
                 read_only=read_only,
                 timeout=timeout,
                 vfs=vfs,
+                shared=shared,
             )
 
         try:
-            stream = opened()
-            while stream.fresh and stream.path and not stream.read_only and _has_records(stream, timeout):
-                restore(stream, key=key, register=function, timeout=timeout)
+            with making(database, uri=uri):
                 stream = opened()
+                while stream.fresh and stream.path and not stream.read_only and _has_records(stream, timeout):
+                    restore(stream, key=key, register=function, timeout=timeout)
+                    stream = opened()
         except apsw.Error as error:
             raise translated(error) from error
         try:
@@ -213,7 +217,12 @@ class Session(Boundaries):
             self.batch.disturb()
         self.offset_before = offset = self.transactions.last_offset
         try:
-            return RUNNERS[plan.kind](self, cursor, plan, bindings)
+            try:
+                return RUNNERS[plan.kind](self, cursor, plan, bindings)
+            except ConflictError:
+                if not outside or not self._is_bare(plan):
+                    raise  # Only the program knows what its transaction is made of.
+                return run_again(self, cursor, sql, bindings)
         except Exception:
             raise
         except BaseException as interruption:
@@ -308,6 +317,29 @@ class Session(Boundaries):
             self.db.close(True)
             self.stream.log.close()
 
+    def catch_up(self) -> None:
+        """Bring the file to where its log and, of a shared stream, other machines are known to be; tell who listens.
+
+        Nothing may be open. Raises what redo raises, and OperationalError where somebody holds the locks.
+        """
+        self.transactions.recover()
+        head = self.stream.log.head
+        if head.next_offset:
+            self.transactions.topic.publish(head.next_offset)
+
+    def applied(self) -> int:
+        """Return how many transactions the file has, as this connection sees it."""
+        self.planner.internal += 1
+        try:
+            index = applied.read(self._inner)
+        finally:
+            self.planner.internal -= 1
+        return 0 if index is None else index.next_offset
+
+    def keep_registering(self, register: Callable[[Any], object] | None) -> None:
+        """Have what the schema needs registered at each catching up: this connection belongs to no program."""
+        self._recovery.register = register
+
     def blob_open(self, table: str, column: str, row: int, *, readonly: bool = False, name: str = "main") -> BlobHandle:
         """Open a value for incremental I/O."""
         return BlobHandle(self, table, column, row, readonly=readonly, name=name)
@@ -375,7 +407,9 @@ def _has_records(stream: Stream, timeout: float) -> bool:
         stream.db.close(True)
         stream.log.close()
         raise
-    return stream.log.head.next_offset > 0
+    head = stream.log.head
+    # The file of a shared stream is made as its genesis says, and not as this program would make it.
+    return head.next_offset > 0 or (stream.log.shared and head.hash != ZERO_HASH)
 
 
 def _loaded(register: str | Callable[[Any], object] | None) -> Callable[[Any], object] | None:

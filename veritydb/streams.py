@@ -14,7 +14,7 @@ import time
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import apsw
@@ -40,10 +40,30 @@ LOG_SUFFIX = "-log"
 ADOPT_SUFFIX = "-adopt"
 """Of the folder in which an adoption works; while it is there, the adoption is not finished."""
 ON_MISSING = ("rebuild", "new")
+SHARED_FILE = "shared"
+"""Of a log's folder: says which stream of which cluster it is a copy of."""
 
 # In-memory databases that several connections share (cache=shared) share their log, found by its stream id.
 _memory_logs: WeakValueDictionary[bytes, MemoryLog] = WeakValueDictionary()
 _memory_keys: WeakKeyDictionary[MemoryLog, keys.Keyring | None] = WeakKeyDictionary()
+
+
+class Shared(Protocol):
+    """A stream that a cluster keeps, of which the log beside a database is a copy."""
+
+    name: str
+
+    def check(self, folder: Path) -> None:
+        """Raise LogMismatch unless ``folder`` is a copy of it."""
+        ...
+
+    def create(self, folder: Path, secret: keys.Secret | None, timeout: float) -> None:
+        """Make the copy."""
+        ...
+
+    def open(self, folder: Path, *, read_only: bool, start: Place | None, floor: int) -> Replicator:
+        """Open the copy."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +98,7 @@ def open_stream(
     read_only: bool = False,
     timeout: float = 5.0,
     vfs: str | None = None,
+    shared: Shared | None = None,
 ) -> Stream:
     """Open ``database`` (a path, ``:memory:``, or with ``uri`` a ``file:`` URI) and its log.
 
@@ -91,13 +112,15 @@ def open_stream(
     try:
         path = db.filename
         if not path:
+            if shared is not None:
+                raise ConfigurationError("a database in memory is its connection's alone; cluster=… needs a file")
             return _in_memory(db, secret)
         read_only = read_only or db.readonly("main")
         # SQLite's own VFS has followed all symbolic links already.
         folder = log_folder(path) if vfs or (uri and "vfs=" in database) else Path(path + LOG_SUFFIX)
-        alone = on_missing == "new" and not read_only and _size(path) == 0
-        with _one_at_a_time(folder.parent) if alone else contextlib.nullcontext():
-            return _on_disk(db, path, folder, secret, on_missing=on_missing, read_only=read_only, timeout=timeout)
+        return _on_disk(
+            db, path, folder, secret, on_missing=on_missing, read_only=read_only, timeout=timeout, shared=shared
+        )
     except BaseException:
         db.close(True)
         raise
@@ -132,14 +155,27 @@ def _on_disk(
     on_missing: str,
     read_only: bool,
     timeout: float,
+    shared: Shared | None,
 ) -> Stream:
+    if shared is not None and on_missing == "new":
+        raise ConfigurationError('on_missing="new" would begin another history; a stream of a cluster has one')
     empty = _size(path) == 0
     if not os.path.isdir(folder):
         if not empty:
             _refuse_without_log(db, path, keyed=secret is not None)
         if read_only:
             return Stream(db, MemoryLog(os.urandom(16)), None, path, None, True, True)
-        create_log(folder, secret)
+        if shared is None:
+            create_log(folder, secret)
+        else:
+            shared.create(folder, secret, timeout)
+    elif shared is not None:
+        shared.check(folder)
+    elif not read_only and os.path.exists(f"{folder}/{SHARED_FILE}"):
+        raise ConfigurationError(
+            f"{path} is a copy of a stream that a cluster keeps: pass cluster=… (or set VERITYDB_CLUSTER) to write it, "
+            "or open it for reading (file:…?mode=ro); nothing was touched"
+        )
     elif empty and on_missing == "new" and not read_only:
         _replace_log(folder, path, secret, timeout)
     keyring = keyring_of(folder, secret, path)
@@ -150,7 +186,9 @@ def _on_disk(
         stored, index = _applied(db, path, keyed=keyring is not None)
     except apsw.BusyError as error:
         raise OperationalError(str(error)) from error
-    log: Replicator | None = resumed(folder, stored, read_only=read_only) if stored is not None else None
+    log: Replicator | None = None
+    if stored is not None and shared is None:
+        log = resumed(folder, stored, read_only=read_only)
     if log is not None:
         return Stream(db, log, keyring, path, folder, read_only, False, index)
     if index is None and not empty and not _no_content(db):
@@ -158,7 +196,8 @@ def _on_disk(
         raise NotAdopted(f"{path} has content that is not in its log {folder}; nothing was touched")
     place = Place(index.segment, index.position) if index is not None and index.next_offset else None
     try:
-        log = Log.open(folder, read_only=read_only, start=place, floor=index.next_offset if index is not None else 0)
+        opened = Log.open if shared is None else shared.open
+        log = opened(folder, read_only=read_only, start=place, floor=index.next_offset if index is not None else 0)
     except LogMismatch as error:
         raise LogMismatch(f"{path} and {folder} do not belong together: {error}") from error
     return Stream(db, log, keyring, path, folder, read_only, index is None)
@@ -222,11 +261,32 @@ def _replace_log(folder: Path, path: str, secret: keys.Secret | None, timeout: f
 
 
 @contextlib.contextmanager
-def _one_at_a_time(folder: Path) -> Generator[None]:
-    """Keep others that find the same file missing waiting: for a moment there is no log, and then another one."""
-    with _opened(folder) as descriptor:
+def making(database: str, *, uri: bool) -> Generator[None]:
+    """While a file that is missing or empty is opened: let others that open it wait until it is made.
+
+    It may be made under another name and then put in its place. SQLite must not have opened the empty one before that:
+    reading it, it would find the new one's write-ahead log and, as the file has no pages, remove it. What is not empty
+    is never replaced, and nobody waits then.
+    """
+    path = database
+    if uri and database.startswith("file:"):
+        from urllib.parse import unquote, urlsplit
+
+        path = unquote(urlsplit(database).path)
+    if path in ("", ":memory:") or _size(path):
+        yield
+        return
+    folder = os.path.dirname(os.path.realpath(path))
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (OSError, ValueError):
+        yield  # SQLite says what is wrong with it.
+        return
+    try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(descriptor)
 
 
 def set_aside(folder: Path) -> Path:
@@ -289,7 +349,7 @@ def keyring_of(folder: Path, secret: keys.Secret | None, name: str) -> keys.Keyr
 def _size(path: str) -> int:
     try:
         return os.stat(path).st_size
-    except OSError:
+    except (OSError, ValueError):
         return 0
 
 

@@ -21,7 +21,7 @@ import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import apsw
 
@@ -30,6 +30,7 @@ from veritydb.codec import encode_single
 from veritydb.counters import Counters
 from veritydb.errors import (
     CaptureError,
+    ConflictError,
     DatabaseError,
     LogMismatch,
     LogUnavailable,
@@ -350,6 +351,8 @@ class Transactions:
                 raise translated(error) from error
             if isinstance(failure, OutcomeUnknown):
                 self.broken = failure
+            if isinstance(failure, ConflictError):
+                self._catch_up_with(failure)
             if isinstance(failure, apsw.Error):
                 raise translated(failure) from failure
             if failure is self.capture.poison and not isinstance(failure, DatabaseError):
@@ -380,12 +383,28 @@ class Transactions:
             error.committed_offset = offset  # type: ignore[attr-defined]  # told on whatever exception it is
             raise error
 
+    def _catch_up_with(self, conflict: ConflictError) -> NoReturn:
+        """Bring the file to where another writer is, so that an immediate retry can win, and raise ``conflict``."""
+        try:
+            self.recover()
+        except (DatabaseError, apsw.Error) as error:
+            raise conflict from error  # Whoever joins next compares again.
+        if self._log.head.next_offset:
+            self.topic.publish(self._log.head.next_offset)
+        raise conflict
+
     def _fate(self, error: BaseException) -> bool:
         """Whether our record is in the log. The log's lock is still held, so what was appended is ours."""
         try:
             self._log.refresh()
             return self._log.head.next_offset >= self._expected
         except Exception as unreadable:
+            if isinstance(unreadable, OutcomeUnknown):
+                # A group could not be asked. The log asks again before anything else is done with it.
+                if self._db.in_transaction:
+                    self._control.execute("ROLLBACK")
+                self._reset()
+                raise unreadable from error
             self.broken = unreadable
             if self._db.in_transaction:
                 self._control.execute("ROLLBACK")

@@ -7,7 +7,7 @@ import secrets
 import pytest
 
 from veritydb.chain import Kind, chain_hash, pack_header
-from veritydb.cluster.records import Missing, RecordStore
+from veritydb.cluster.records import End, Missing, RecordStore
 from veritydb.errors import LogDamaged, LogMissing
 from veritydb.kernel import RecordAppended
 from veritydb.log import Log
@@ -16,19 +16,30 @@ from veritydb.log.record import pack_part_head
 STREAM = bytes(range(16))
 
 
-def records(count, size=40, *, parts=b"", part_count=0):
-    """Effects of appending that many records."""
+def records(count, size=40, *, parts=b"", part_count=0, notes=()):
+    """Effects of appending that many records; those at ``notes`` have no transactions."""
     made = []
     before = bytes(32)
-    for offset in range(count):
+    offset = 0
+    for number in range(count):
+        transactions = number not in notes
         header = pack_header(
             STREAM, offset, 1, before, secrets.token_bytes(16), 0, bytes(32), bytes(12), bytes(32), len(parts), size,
-            part_count, 0, 1, Kind.DATA,
+            part_count, 0, transactions, Kind.DATA if transactions else Kind.GENERATION,
         )  # fmt: skip
         record = header + parts + secrets.token_bytes(size)
         before = chain_hash(before, record)
-        made.append(RecordAppended(STREAM, offset, 1, before, record))
+        made.append(RecordAppended(STREAM, offset, int(transactions), before, record))
+        offset += transactions
     return made
+
+
+def after(effects, count):
+    """Where a stream ends that has so many of these records."""
+    if not count:
+        return End(0, bytes(32))
+    last = effects[count - 1]
+    return End(last.first_offset + last.transaction_count, last.hash)
 
 
 @pytest.fixture
@@ -46,7 +57,7 @@ def keep(store, effects):
 def test_what_is_kept_is_read(store):
     effects = records(5)
     keep(store, effects)
-    assert store.head(STREAM) == 5
+    assert store.end(STREAM) == (5, effects[-1].hash)
     assert store.read(STREAM, 0, 1 << 20) == tuple(effect.record for effect in effects)
     assert store.read(STREAM, 3, 1 << 20) == tuple(effect.record for effect in effects[3:])
     assert store.read(STREAM, 1, 1) == (effects[1].record,)
@@ -66,7 +77,7 @@ def test_a_node_goes_on_where_it_was(tmp_path):
     first.close()
     second = RecordStore(tmp_path)
     keep(second, effects)
-    assert second.head(STREAM) == 4
+    assert second.end(STREAM) == (4, effects[-1].hash)
     second.close()
     log = Log.open(tmp_path / STREAM.hex(), read_only=True)
     assert [record.hash for record in log.records()] == [effect.hash for effect in effects]
@@ -77,37 +88,60 @@ def test_a_gap_is_missing_until_it_is_filled(store):
     effects = records(6)
     keep(store, effects[:2])
     keep(store, effects[4:])
-    assert store.missing == {STREAM: Missing(STREAM, 2, 6)}
+    assert store.missing == {STREAM: Missing(STREAM, after(effects, 2), after(effects, 6))}
     store.fill(STREAM, (effects[3].record, b"garbage"))
-    assert store.head(STREAM) == 2
+    assert store.end(STREAM) == after(effects, 2)
     store.fill(STREAM, tuple(effect.record for effect in effects[1:4]))
-    assert store.missing == {STREAM: Missing(STREAM, 4, 6)}
+    assert store.missing == {STREAM: Missing(STREAM, after(effects, 4), after(effects, 6))}
     store.fill(STREAM, tuple(effect.record for effect in effects[4:]))
+    assert store.missing == {}
+    assert store.read(STREAM, 0, 1 << 20) == tuple(effect.record for effect in effects)
+
+
+@pytest.mark.parametrize("here", range(6))
+def test_records_without_transactions_are_missed_and_filled_like_others(store, here):
+    effects = records(6, notes=(0, 2, 3, 5))
+    keep(store, effects[:here])
+    store.expect(STREAM, after(effects, 6))
+    assert store.missing == {STREAM: Missing(STREAM, after(effects, here), after(effects, 6))}
+    store.fill(STREAM, tuple(effect.record for effect in effects))
+    assert store.missing == {}
+    keep(store, effects)
     assert store.missing == {}
     assert store.read(STREAM, 0, 1 << 20) == tuple(effect.record for effect in effects)
 
 
 def test_what_the_kernel_says_is_expected(store):
     effects = records(3)
-    store.expect(STREAM, 3)
-    assert store.missing == {STREAM: Missing(STREAM, 0, 3)}
+    store.expect(STREAM, after(effects, 3))
+    assert store.missing == {STREAM: Missing(STREAM, after(effects, 0), after(effects, 3))}
     store.fill(STREAM, tuple(effect.record for effect in effects))
-    store.expect(STREAM, 3)
+    store.expect(STREAM, after(effects, 3))
     assert store.missing == {}
 
 
 def test_a_forged_record_does_not_fill_a_gap(store):
-    store.expect(STREAM, 1)
     (good,) = records(1)
+    store.expect(STREAM, End(1, good.hash))
     store.fill(STREAM, (good.record[:-1],))
-    assert store.head(STREAM) in (None, 0)
+    assert store.end(STREAM) in (None, after([], 0))
 
 
 def test_a_stream_that_is_not_here_is_not_made_by_asking(store, tmp_path):
-    assert store.head(STREAM) is None
+    assert store.end(STREAM) is None
     with pytest.raises(LogMissing):
         store.read(STREAM, 0, 100)
     assert not (tmp_path / "streams" / STREAM.hex()).exists()
+
+
+def test_a_stream_whose_making_was_cut_short_is_made(tmp_path):
+    (tmp_path / f"{STREAM.hex()}.new").mkdir()
+    (tmp_path / f"{STREAM.hex()}.new" / "lock").touch()
+    store = RecordStore(tmp_path)
+    keep(store, effects := records(2))
+    assert store.end(STREAM) == after(effects, 2)
+    store.close()
+    assert [path.name for path in tmp_path.iterdir()] == [STREAM.hex()]
 
 
 def test_a_torn_end_comes_again(tmp_path):
@@ -135,8 +169,8 @@ def test_more_streams_than_are_held_open(tmp_path, monkeypatch):
         header = pack_header(
             name, 0, 1, bytes(32), bytes(16), 0, bytes(32), bytes(12), bytes(32), 0, 8, 0, 0, 1, Kind.DATA
         )
-        store.keep(RecordAppended(name, 0, 1, bytes(32), header + bytes(8)))
-    assert [store.head(name) for name in names] == [1] * 5
+        store.keep(RecordAppended(name, 0, 1, bytes([1]) * 32, header + bytes(8)))
+    assert [store.end(name)[0] for name in names] == [1] * 5
     store.close()
 
 
@@ -158,18 +192,18 @@ def test_a_dropped_stream_is_set_aside_whole_and_stays_there(tmp_path):
     store = RecordStore(tmp_path / "streams")
     keep(store, effects[:3])
     store.set_aside(STREAM)
-    assert store.head(STREAM) is None
+    assert store.end(STREAM) is None
     keep(store, effects)  # After a restart they come again,
     store.fill(STREAM, tuple(effect.record for effect in effects))  # and perhaps from another node.
     store.set_aside(STREAM)
-    assert store.head(STREAM) is None
+    assert store.end(STREAM) is None
     assert store.missing == {}
     store.close()
 
     again = RecordStore(tmp_path / "streams")
     assert again.dropped == {STREAM}
     keep(again, effects)
-    assert again.head(STREAM) is None
+    assert again.end(STREAM) is None
     again.close()
     log = Log.open(tmp_path / "dropped" / STREAM.hex(), read_only=True)
     assert [record.hash for record in log.records()] == [effect.hash for effect in effects[:3]]
@@ -177,7 +211,7 @@ def test_a_dropped_stream_is_set_aside_whole_and_stays_there(tmp_path):
 
 
 def test_a_dropped_stream_is_no_longer_missing(store):
-    store.expect(STREAM, 3)
+    store.expect(STREAM, after(records(3), 3))
     store.set_aside(STREAM)
     assert store.missing == {}
     assert store.dropped == {STREAM}
@@ -221,8 +255,8 @@ def test_a_log_that_has_lost_something_is_cut_there_and_filled_again(tmp_path, w
         overwrite(segment, at + 100, bytes(len(before) - at - 100))
     found = {path.name: path.read_bytes() for path in segment.parent.iterdir()}
     store = RecordStore(folder)
-    store.expect(STREAM, 8)
-    assert store.missing == {STREAM: Missing(STREAM, left, 8)}
+    store.expect(STREAM, after(effects, 8))
+    assert store.missing == {STREAM: Missing(STREAM, after(effects, left), after(effects, 8))}
     if what != "cut":  # That could be a write that never was finished: nothing stands behind it.
         (aside,) = (tmp_path / "damaged").iterdir()
         kept = {path.name: path.read_bytes() for path in aside.iterdir()}
@@ -247,12 +281,12 @@ def test_a_log_is_cut_in_the_segment_that_is_damaged_and_keeps_those_before(tmp_
     segments = written(folder, effects)
     assert len(segments) > 3
     store = RecordStore(folder)
-    assert store.head(STREAM) == 20
+    assert store.end(STREAM) == after(effects, 20)
     lost = effects[9]
     segment = next(each for each in segments if lost.record in each.read_bytes())
     overwrite(segment, segment.read_bytes().index(lost.record) + 400, bytes(8))
     assert store.read(STREAM, 9, 1 << 20) == ()  # Opening looks at the newest segment only; reading finds it.
-    assert store.missing == {STREAM: Missing(STREAM, 9, 20)}
+    assert store.missing == {STREAM: Missing(STREAM, after(effects, 9), after(effects, 20))}
     assert store.read(STREAM, 0, 1 << 20) == tuple(effect.record for effect in effects[:9])
     store.fill(STREAM, tuple(effect.record for effect in effects[5:]))
     assert store.missing == {}
@@ -267,7 +301,7 @@ def test_a_node_that_is_alone_refuses_a_damaged_log_and_changes_nothing(tmp_path
     before = segment.read_bytes()
     store = RecordStore(tmp_path / "streams", alone=True)
     with pytest.raises(LogDamaged):
-        store.head(STREAM)
+        store.end(STREAM)
     assert segment.read_bytes() == before
     assert not (tmp_path / "damaged").exists()
     store.close()

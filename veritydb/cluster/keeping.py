@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from queue import Empty, SimpleQueue
 from typing import NamedTuple, TypeAlias
 
-from veritydb.cluster.records import Missing, RecordStore
+from veritydb.cluster.records import End, Missing, RecordStore
 from veritydb.kernel import RecordAppended, StreamDropped
 from veritydb.vsr.effects import Committed
 from veritydb.vsr.messages import FetchedRecords, FetchRecords
@@ -23,6 +23,8 @@ log = logging.getLogger("veritydb.node")
 
 FLUSH_SECONDS = 0.25
 """How often the logs are made durable; a checkpoint waits for that."""
+WAIT_MAX = 30.0
+"""Seconds that an answer waits for a record at most."""
 FETCH_MAX = 4 << 20
 """Bytes of records in one answer."""
 
@@ -37,7 +39,7 @@ class Caught(NamedTuple):
 class Expected(NamedTuple):
     """Where the streams end, by the state of the kernel."""
 
-    heads: Mapping[bytes, int]
+    ends: Mapping[bytes, End]
     dropped: frozenset[bytes] = frozenset()
 
 
@@ -62,6 +64,8 @@ class Keeper:
         self._orders: SimpleQueue[Order | None] = SimpleQueue()
         self._op = 0
         self._told = 0
+        self._waiting: dict[bytes, list[tuple[float, FetchRecords]]] = {}
+        """By stream, who waits for its next record, and until when."""
         self.missing: dict[bytes, Missing] = {}
         self._thread = threading.Thread(target=self._run, name="veritydb-records", daemon=True)
         self._thread.start()
@@ -83,6 +87,7 @@ class Keeper:
                     order = self._orders.get(timeout=max(0.0, due - time.monotonic()))
                 except Empty:
                     self._flush()
+                    self._give_up_waiting()
                     due = time.monotonic() + FLUSH_SECONDS
                     continue
                 if order is None:
@@ -92,20 +97,23 @@ class Keeper:
                         for effect in output.effects:
                             if isinstance(effect, RecordAppended):
                                 self._store.keep(effect)
+                                if effect.stream in self._waiting:
+                                    self._answer_waiting(effect.stream)
                             elif isinstance(effect, StreamDropped):
                                 self._store.set_aside(effect.stream)
                     self._op = order.header.op
                 elif isinstance(order, Caught):
                     self._store.fill(order.stream, order.records)
+                    self._answer_waiting(order.stream)
                     self.missing = dict(self._store.missing)
                 elif isinstance(order, Expected):
                     for stream in order.dropped:
                         self._store.set_aside(stream)
-                    for stream, next_offset in order.heads.items():
-                        self._store.expect(stream, next_offset)
+                    for stream, end in order.ends.items():
+                        self._store.expect(stream, end)
                     self.missing = dict(self._store.missing)
                 else:
-                    self._answer(order.client, self._fetched(order))
+                    self._fetch(order)
             self._flush()
         except Exception as error:
             log.exception("records")
@@ -121,9 +129,40 @@ class Keeper:
                 self._told = self._op
                 self._retained(self._op)
 
+    def _fetch(self, order: FetchRecords) -> None:
+        answer = self._fetched(order)
+        if answer.records or not order.wait or not self._is_at_end(order):
+            self._answer(order.client, answer)
+        else:
+            until = time.monotonic() + min(order.wait / 1000, WAIT_MAX)
+            waiting = self._waiting.setdefault(order.stream, [])
+            # Who asks again has given up on what he asked before.
+            waiting[:] = [each for each in waiting if each[1].client != order.client]
+            waiting.append((until, order))
+
+    def _answer_waiting(self, stream: bytes) -> None:
+        for _, order in self._waiting.pop(stream, ()):
+            self._fetch(order)
+
+    def _give_up_waiting(self) -> None:
+        now = time.monotonic()
+        for stream, waiting in list(self._waiting.items()):
+            over = [order for until, order in waiting if until <= now]
+            if over:
+                self._waiting[stream] = [each for each in waiting if each[0] > now]
+                if not self._waiting[stream]:
+                    del self._waiting[stream]
+                for order in over:
+                    self._answer(order.client, self._fetched(order))
+
+    def _is_at_end(self, order: FetchRecords) -> bool:
+        end = self._store.end(order.stream)
+        return end is None or end == (order.first_offset, order.hash)
+
     def _fetched(self, order: FetchRecords) -> FetchedRecords:
-        head = self._store.head(order.stream)
+        end = self._store.end(order.stream)
         records: tuple[bytes, ...] = ()
-        if head is not None and order.first_offset < head:
+        if end is not None and order.first_offset <= end.next_offset and end != (order.first_offset, order.hash):
             records = self._store.read(order.stream, order.first_offset, min(order.bytes_max, FETCH_MAX))
-        return FetchedRecords(order.client, order.number, order.stream, head is not None, head or 0, records)
+        next_offset = 0 if end is None else end.next_offset
+        return FetchedRecords(order.client, order.number, order.stream, end is not None, next_offset, records)

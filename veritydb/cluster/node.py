@@ -34,9 +34,9 @@ from veritydb.cluster.disk import Disk
 from veritydb.cluster.disk_thread import DiskThread
 from veritydb.cluster.keeping import FETCH_MAX, Caught, Expected, Keeper
 from veritydb.cluster.listening import Listener
-from veritydb.cluster.records import Missing, RecordStore
-from veritydb.cluster.session import Group, GroupUnavailable, Session
-from veritydb.errors import DatabaseError
+from veritydb.cluster.records import End, Missing, RecordStore
+from veritydb.cluster.session import Group, Session
+from veritydb.errors import DatabaseError, GroupUnavailable
 from veritydb.vsr.effects import (
     TICK_MS,
     Answer,
@@ -196,8 +196,8 @@ class Node:
         state = self.replica.state
         if state is not None:
             streams = state.streams.items()
-            here = {name: stream.next_offset for name, stream in streams if not stream.about.dropped}
-            self._keeper.put(Expected(here, frozenset(name for name, stream in streams if stream.about.dropped)))
+            ends = {name: End(stream.next_offset, stream.hash) for name, stream in streams if not stream.about.dropped}
+            self._keeper.put(Expected(ends, frozenset(name for name, stream in streams if stream.about.dropped)))
 
     async def _catch_up(self) -> None:
         """Fetch records that are missing from other nodes, a piece at a time."""
@@ -355,7 +355,7 @@ class Node:
 
 
 def _fetch(session: Session, missing: Missing) -> FetchedRecords:
-    return session.fetch(missing.stream, missing.first_offset, bytes_max=FETCH_MAX, timeout=5.0)
+    return session.fetch(missing.stream, *missing.here, bytes_max=FETCH_MAX, timeout=5.0)
 
 
 class _Outbox:

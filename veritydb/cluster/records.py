@@ -17,17 +17,19 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from veritydb.chain import HEADER_SIZE, PART_HEAD_SIZE, Malformed, unpack_header
+from veritydb.chain import HEADER_SIZE, PART_HEAD_SIZE, ZERO_HASH, Malformed, unpack_header
 from veritydb.cluster.files import sync_folder
 from veritydb.cluster.mending import mend
 from veritydb.errors import LogDamaged, LogMismatch, LogMissing, LogProblem
 from veritydb.kernel import RecordAppended
-from veritydb.log import Files, Log
+from veritydb.log import Log
+from veritydb.log.files import UnsyncedFiles
 from veritydb.log.record import unpack_part_head
 from veritydb.log.segment import segment_name
 
@@ -37,12 +39,20 @@ OPEN_MAX = 128
 """Logs that are open at once."""
 
 
+class End(NamedTuple):
+    """Where a stream ends."""
+
+    next_offset: int
+    hash: bytes
+    """Of the last record."""
+
+
 class Missing(NamedTuple):
     """Records that are committed and not here."""
 
     stream: bytes
-    first_offset: int
-    next_offset: int
+    here: End
+    there: End
 
 
 class RecordStore:
@@ -57,7 +67,7 @@ class RecordStore:
         self.dropped = {bytes.fromhex(each.name) for each in self._aside.glob("[0-9a-f]" * 32)}
         """Streams that were set aside."""
         self._logs: OrderedDict[bytes, Log] = OrderedDict()
-        self._files = _Unsynced()
+        self._files = UnsyncedFiles()
         self._dirty: dict[bytes, int] = {}
         """By stream, the first segment that has been written and not been made durable."""
         self.missing: dict[bytes, Missing] = {}
@@ -68,21 +78,29 @@ class RecordStore:
         if effect.stream in self.dropped:
             return  # After a restart the ops before it come again.
         log = self._log(effect.stream, create=True)
-        offset = log.head.next_offset
-        if effect.first_offset < offset or (effect.transaction_count == 0 and effect.hash == log.head.hash):
+        head = log.head
+        after = End(effect.first_offset + effect.transaction_count, effect.hash)
+        if after.next_offset < head.next_offset or after.hash == head.hash:
             return
-        if effect.first_offset > offset or effect.stream in self.missing:
+        follows = unpack_header(effect.record[:HEADER_SIZE]).prev_hash == head.hash
+        if follows and effect.stream not in self.missing:
+            self._append(log, effect.record)
+        elif after.next_offset > head.next_offset or not self._has(log, effect):
             # A snapshot was installed: what led to it was never seen here.
-            self.missing[effect.stream] = Missing(effect.stream, offset, effect.first_offset + effect.transaction_count)
-            return
-        self._append(log, effect.record)
+            self.missing[effect.stream] = Missing(effect.stream, End(head.next_offset, head.hash), after)
 
-    def expect(self, stream: bytes, next_offset: int) -> None:
-        """Note that a stream has records up to this offset, wherever they are."""
-        here = self.head(stream)
-        if next_offset > (here or 0):
-            known = self.missing.get(stream)
-            self.missing[stream] = Missing(stream, here or 0, max(next_offset, known.next_offset if known else 0))
+    @staticmethod
+    def _has(log: Log, effect: RecordAppended) -> bool:
+        """Whether a record without transactions is among those at the end."""
+        return any(stored.hash == effect.hash for stored in log.records(effect.first_offset))
+
+    def expect(self, stream: bytes, end: End) -> None:
+        """Note that a stream has records up to here, wherever they are."""
+        here = self.end(stream) or End(0, ZERO_HASH)
+        known = self.missing.get(stream)
+        there = known.there if known is not None else here
+        if end != here and end.next_offset >= max(here.next_offset, there.next_offset):
+            self.missing[stream] = Missing(stream, here, end)
 
     def fill(self, stream: bytes, records: tuple[bytes, ...]) -> None:
         """Append records that another node has sent; only those that continue the log are taken."""
@@ -102,17 +120,19 @@ class RecordStore:
                 return  # It is not what its header says.
         wanted = self.missing.get(stream)
         if wanted is not None:
-            if log.head.next_offset >= wanted.next_offset:
+            here = End(log.head.next_offset, log.head.hash)
+            if here == wanted.there or here.next_offset > wanted.there.next_offset:
                 del self.missing[stream]
             else:
-                self.missing[stream] = wanted._replace(first_offset=log.head.next_offset)
+                self.missing[stream] = wanted._replace(here=here)
 
-    def head(self, stream: bytes) -> int | None:
-        """Return the offset at which a stream ends here; None if there is no such stream."""
+    def end(self, stream: bytes) -> End | None:
+        """Return where a stream ends here; None if there is no such stream."""
         try:
-            return self._log(stream, create=False).head.next_offset
+            head = self._log(stream, create=False).head
         except LogMissing:
             return None
+        return End(head.next_offset, head.hash)
 
     def read(self, stream: bytes, first_offset: int, bytes_max: int) -> tuple[bytes, ...]:
         """Return records from the one that holds the offset on; the first even if it is larger."""
@@ -124,7 +144,7 @@ class RecordStore:
                 raise
             head = log.head
             self._mend(stream, error)
-            self.expect(stream, head.next_offset)
+            self.expect(stream, End(head.next_offset, head.hash))
             return ()
 
     def _read(self, stream: bytes, first_offset: int, bytes_max: int) -> tuple[bytes, ...]:
@@ -147,7 +167,7 @@ class RecordStore:
             return
         log = self._logs.pop(stream, None)
         if log is not None:
-            self._make_durable(log, self._dirty.pop(stream, log.head.segment))
+            make_durable(log, self._dirty.pop(stream, log.head.segment))
             log.close()
         self._aside.mkdir(mode=0o700, exist_ok=True)
         folder, aside = self._folder / stream.hex(), self._aside / stream.hex()
@@ -163,16 +183,7 @@ class RecordStore:
         """Make all durable that was kept."""
         dirty, self._dirty = self._dirty, {}
         for stream, first in dirty.items():
-            self._make_durable(self._log(stream, create=False), first)
-
-    @staticmethod
-    def _make_durable(log: Log, first: int) -> None:
-        for number in range(first, log.head.segment + 1):
-            fd = os.open(log.folder / segment_name(number), os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fdatasync(fd)
-            finally:
-                os.close(fd)
+            make_durable(self._log(stream, create=False), first)
 
     def close(self) -> None:
         """Make all durable and close."""
@@ -190,7 +201,7 @@ class RecordStore:
         if not folder.is_dir():
             if not create:
                 raise LogMissing(f"this node has no stream {stream.hex()}")
-            Log.create(folder, stream).close()
+            self._create(folder, stream)
         try:
             log = Log.open(folder, files=self._files)
         except (LogDamaged, LogMismatch, LogMissing) as error:
@@ -222,15 +233,36 @@ class RecordStore:
             stream.hex(), mended.next_offset, mended.why, error, mended.aside,
         )  # fmt: skip
 
+    def _create(self, folder: Path, stream: bytes) -> None:
+        """Begin a log. Its folder appears whole: a node that is killed here begins again."""
+        unfinished = folder.with_name(f"{folder.name}.new")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        Log.create(unfinished, stream).close()
+        unfinished.rename(folder)
+        sync_folder(self._folder)
+
     def _append(self, log: Log, record: bytes) -> None:
         self._dirty.setdefault(log.stream, log.head.segment)
-        header_bytes = record[:HEADER_SIZE]
-        header = unpack_header(header_bytes)
-        end = HEADER_SIZE + header.parts_length
-        parts: Any = None
-        if header.part_count:
-            parts = _Parts(record[HEADER_SIZE:end], header.part_count)
-        log.append(header_bytes, record[end:], parts, header.transaction_count, header.timestamp)
+        log.append(*split_record(record))
+
+
+def split_record(record: bytes) -> tuple[bytes, bytes, Any, int, int]:
+    """Return what :meth:`Log.append` is given for a record that comes whole, header and body as stored."""
+    header_bytes = record[:HEADER_SIZE]
+    header = unpack_header(header_bytes)
+    end = HEADER_SIZE + header.parts_length
+    parts = _Parts(record[HEADER_SIZE:end], header.part_count) if header.part_count else None
+    return header_bytes, record[end:], parts, header.transaction_count, header.timestamp
+
+
+def make_durable(log: Log, first_segment: int = 0) -> None:
+    """Make durable what was appended without waiting for the disk."""
+    for number in range(first_segment, log.head.segment + 1):
+        fd = os.open(log.folder / segment_name(number), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fdatasync(fd)
+        finally:
+            os.close(fd)
 
 
 class _Parts:
@@ -251,16 +283,3 @@ class _Parts:
         for _ in range(number):
             at += PART_HEAD_SIZE + unpack_part_head(self._data[at : at + PART_HEAD_SIZE])[0]
         return self._data[at : at + PART_HEAD_SIZE + unpack_part_head(self._data[at : at + PART_HEAD_SIZE])[0]]
-
-
-class _Unsynced(Files):
-    """System calls that leave it to :meth:`RecordStore.flush` to wait for the disk."""
-
-    @staticmethod
-    def open(path: Any, flags: int, mode: int = 0o777) -> int:  # type: ignore[override]  # a bound function stands for it
-        """Open, and never wait in a write."""
-        return os.open(path, flags & ~os.O_DSYNC, mode)
-
-    @staticmethod
-    def fdatasync(fd: int) -> None:  # type: ignore[override]  # a bound function stands for it
-        """Do not wait."""

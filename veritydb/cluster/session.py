@@ -9,6 +9,7 @@ What it cannot tell, it says: after :class:`~veritydb.OutcomeUnknown` the same i
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import socket
@@ -18,8 +19,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from veritydb import kernel
+from veritydb.chain import ZERO_HASH
 from veritydb.cluster.config import Address
-from veritydb.errors import NotPermitted, OperationalError
+from veritydb.errors import GroupUnavailable, NotPermitted
 from veritydb.vsr.messages import (
     Denied,
     Evicted,
@@ -41,8 +43,8 @@ PATIENCE = (0.1, 0.4)
 _PAUSE = 0.02
 
 
-class GroupUnavailable(OperationalError):
-    """No node has answered in time; whether what was asked is done is not known."""
+class SessionEnded(GroupUnavailable):
+    """The group has forgotten the session, and with it what became of its last request."""
 
 
 class Group(NamedTuple):
@@ -70,6 +72,7 @@ class Session:
         self._connected_to: int | None = None
         self._wire = Wire(cluster=group.cluster, keys=group.keys)
         self._pid = os.getpid()
+        self._stopped = False
 
     @property
     def primary(self) -> int:
@@ -94,7 +97,7 @@ class Session:
                 return kernel.decode_reply(answer.result)
             # The session is gone. What became of the request nobody remembers here: its id does.
             self._renew()
-            raise GroupUnavailable("the session with the group has ended; what was asked last may have been done")
+            raise SessionEnded("the session with the group has ended; what was asked last may have been done")
 
     def read_head(self, stream: bytes, *, timeout: float) -> tuple[int, bytes] | None:
         """Return where a stream ends, counting all that was committed before this call; None: there is none."""
@@ -104,12 +107,25 @@ class Session:
         assert isinstance(answer, ReadReply)
         return (answer.next_offset, answer.hash) if answer.known else None
 
-    def fetch(self, stream: bytes, first_offset: int, *, bytes_max: int, timeout: float) -> FetchedRecords:
-        """Return records of a stream as the node that is asked has them."""
+    def fetch(
+        self,
+        stream: bytes,
+        first_offset: int,
+        hash: bytes = ZERO_HASH,  # noqa: A002  the word of the design
+        *,
+        bytes_max: int,
+        timeout: float,
+        wait: float = 0.0,
+    ) -> FetchedRecords:
+        """Return records of a stream, from the one that holds ``first_offset`` on, as the node that is asked has them.
+
+        ``hash`` is that of the last record one has. If the stream ends with it, the node waits ``wait`` seconds for
+        another before it says so.
+        """
         self._own_process()
         self._asked += 1
-        message = FetchRecords(self._client, self._asked, stream, first_offset, bytes_max)
-        answer = self._ask(message, time.monotonic() + timeout)
+        message = FetchRecords(self._client, self._asked, stream, first_offset, bytes_max, hash, int(wait * 1000))
+        answer = self._ask(message, time.monotonic() + timeout, patience=wait)
         assert isinstance(answer, FetchedRecords)
         return answer
 
@@ -120,6 +136,15 @@ class Session:
         answer = self._ask(Reconfigure(self._client, self._asked, members), time.monotonic() + timeout)
         assert isinstance(answer, Reconfigured)
         return answer
+
+    def interrupt(self) -> None:
+        """From another thread: let what is being asked fail, now and from now on."""
+        self._stopped = True
+        connection = self._socket
+        if connection is not None:
+            with contextlib.suppress(OSError):
+                # Not shutdown() of the TLS connection, which would wait for a word of the other side.
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
     def ask_another(self) -> None:
         """Put the next question to the next node."""
@@ -152,22 +177,25 @@ class Session:
             raise GroupUnavailable(f"the group did not begin a session: {reply}")
         self._session, self._number = reply.session, 0
 
-    def _ask(self, message: Message, deadline: float) -> Message:
-        """Send until it is answered, to the primary as far as one knows, then to the others in turn."""
+    def _ask(self, message: Message, deadline: float, *, patience: float = 0.0) -> Message:
+        """Send until it is answered, to the primary as far as one knows, then to the others in turn.
+
+        ``patience`` is how much longer than usual a node may take.
+        """
         frame = self._wire.encode(message)
         number = getattr(message, "number", 0)
         last: Exception | None = None
-        patience = PATIENCE[0]
+        waits, patience = patience, PATIENCE[0]
         uncertain = False
         while True:
             sent = False
             left = deadline - time.monotonic()
-            if left <= 0:
+            if left <= 0 or self._stopped:
                 self._hang_up()
                 raise GroupUnavailable(f"no node of the group has answered in time ({last or 'silence'})")
             try:
                 connection = self._connect(min(left, max(patience, 0.5)))
-                connection.settimeout(min(left, patience))
+                connection.settimeout(min(left, waits + patience))
                 sent = isinstance(message, Request)
                 connection.sendall(frame)
                 answer = self._receive(connection, number)
@@ -220,6 +248,8 @@ class Session:
             plain.close()
             raise
         self._connected_to = self._primary
+        if self._stopped:
+            raise ConnectionError("interrupted")
         return self._socket
 
     def _hang_up(self) -> None:

@@ -69,6 +69,11 @@ class Replicator(Protocol):
         ...
 
     @property
+    def shared(self) -> bool:
+        """Whether it is a copy of what others, on other machines, append to as well."""
+        ...
+
+    @property
     def held(self) -> bool:
         """Whether this handle holds the lock."""
         ...
@@ -91,6 +96,10 @@ class Replicator(Protocol):
 
     def append(self, header: bytes, tail: bytes, parts: Spill | None, transaction_count: int, timestamp: int) -> None:
         """Append one record and make it durable."""
+        ...
+
+    def follow(self, timeout: float) -> None:
+        """Under the lock, take in what others have appended on other machines, as far as it is known that they have."""
         ...
 
     def cut(self, torn: Torn) -> None:

@@ -59,6 +59,11 @@ class MemoryLog:
         self.held = False
         self._records: list[MemoryRecord] = []
 
+    shared = False
+
+    def follow(self, timeout: float) -> None:
+        """Do nothing: nobody else can write it."""
+
     def acquire(self, timeout: float | None = None) -> None:
         """Begin to append; nobody else can."""
         self.held = True

@@ -157,6 +157,11 @@ class Log(Following):
             raise unreadable(error) from error
         return log
 
+    shared = False
+
+    def follow(self, timeout: float) -> None:
+        """Do nothing: who appends to this log has its lock."""
+
     # The lock
 
     def acquire(self, timeout: float | None = None) -> None:

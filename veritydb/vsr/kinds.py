@@ -244,7 +244,7 @@ _LINES: tuple[tuple[type[Any], Side, str, int], ...] = (
     (NewEpoch, Side.MEMBER, ".lc", _HEADERS),
     (Reconfigure, Side.NODE, "hnm", 0),
     (Reconfigured, Side.CLIENT, "hnn?t", WHY_MAX),
-    (FetchRecords, Side.NODE, "hnhnn", 0),
+    (FetchRecords, Side.NODE, "hnhnnHn", 0),
     (FetchedRecords, Side.CLIENT, "hnh?nr", BODY_MAX),
     (Denied, Side.CLIENT, "hnt", WHY_MAX),
 )

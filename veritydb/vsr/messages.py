@@ -144,6 +144,10 @@ class FetchRecords(NamedTuple):
     first_offset: int
     bytes_max: int
     """Of all records together; the first one is sent even if it is larger."""
+    hash: bytes
+    """Of the last record that the client has, 32 bytes: where the stream ends with it, there is nothing to send."""
+    wait: int
+    """Milliseconds for which the answer may wait for a record, if there is none yet."""
 
 
 class FetchedRecords(NamedTuple):

@@ -1,0 +1,100 @@
+"""From what a program says (``cluster=…``, ``stream=…``, the environment) to a stream of a group.
+
+===========================  ========================================================================================
+``cluster``                  a :class:`~veritydb.cluster.config.ClusterConfig`; the path of a ``client.toml`` or of the
+                             folder that has one; or "host1:7400,host2:7400,host3:7400"
+``VERITYDB_CLUSTER``         what ``cluster`` is if the program does not say
+``VERITYDB_CREDENTIALS``     folder with the ``client.toml`` that goes with addresses: id, keys and certificates
+``stream``                   its name; ``VERITYDB_STREAM``; or the name of the file, without what is behind the dot
+===========================  ========================================================================================
+
+A process has one :class:`~veritydb.cluster.client.Client` for each cluster that it is told of in the same words.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from pathlib import Path
+from typing import Any, cast
+
+from veritydb.cluster.client import Client
+from veritydb.cluster.clients import group_of
+from veritydb.cluster.config import Address, ClusterConfig, parse_address, read_client_config
+from veritydb.cluster.naming import stream_id
+from veritydb.cluster.shared import SharedStream
+from veritydb.errors import ConfigurationError
+
+CLUSTER = "VERITYDB_CLUSTER"
+CREDENTIALS = "VERITYDB_CREDENTIALS"
+STREAM = "VERITYDB_STREAM"
+
+_clients: dict[object, Client] = {}
+_lock = threading.Lock()
+
+
+def shared_stream(cluster: Any, stream: str | None, database: str) -> SharedStream:
+    """Return the stream that these words mean. Raises ConfigurationError."""
+    client = reach(cluster)
+    name = stream or os.environ.get(STREAM) or Path(database.removeprefix("file:").partition("?")[0]).stem
+    return SharedStream(client, name, stream_id(client.group.cluster, name))
+
+
+def reach(cluster: Any) -> Client:
+    """Return this process's client of a cluster. Raises ConfigurationError."""
+    said, config = _said(cluster)
+    with _lock:
+        client = _clients.get(said)
+        if client is None:
+            client = _clients[said] = Client(group_of(config()))
+        return client
+
+
+def _said(cluster: Any) -> tuple[object, Any]:
+    """Return what tells this cluster from others, and how to read its configuration."""
+    if isinstance(cluster, ClusterConfig):
+        return (cluster[:-1], tuple(sorted(cluster.members.items()))), lambda: cluster
+    if not isinstance(cluster, str | os.PathLike) or not os.fspath(cluster):
+        raise ConfigurationError(
+            f"cluster is addresses, the path of a client.toml, or a ClusterConfig, not {cluster!r}"
+        )
+    text = os.fsdecode(cast("str", cluster))
+    if os.path.exists(text):
+        path = Path(text).absolute()
+        return str(path), lambda: read_client_config(path)
+    if ":" not in text or os.sep in text:
+        raise ConfigurationError(f"there is no {text}: cluster is the path of a client.toml, or host:port,host:port,…")
+    folder = os.environ.get(CREDENTIALS)
+    if not folder:
+        raise ConfigurationError(
+            f"cluster={text!r} says where the nodes are; {CREDENTIALS} must name the folder with the client.toml that "
+            "says who this client is"
+        )
+    addresses = [parse_address(each.strip()) for each in text.split(",")]
+    return (text, folder), lambda: _at(read_client_config(Path(folder)), addresses)
+
+
+def _at(config: ClusterConfig, addresses: list[Address]) -> ClusterConfig:
+    """Return a configuration with these addresses. Members are known by number: the nodes name the primary so."""
+    known = {address: number for number, address in config.members.items()}
+    if all(address in known for address in addresses):
+        return config._replace(members={known[address]: address for address in addresses})
+    return config._replace(members=dict(enumerate(addresses, start=1)))
+
+
+def _hang_up() -> None:
+    for client in _clients.values():
+        client.close()
+
+
+atexit.register(_hang_up)
+
+
+def _forget() -> None:
+    """A forked child reaches the nodes by itself: the lock may be held by a thread that it does not have."""
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget)
