@@ -42,6 +42,7 @@ from veritydb.kernel import (
     Resolve,
     StreamInfo,
     Streams,
+    Subject,
     batch_size,
     decode_batch,
     decode_command,
@@ -50,6 +51,7 @@ from veritydb.kernel import (
     encode_batch,
     encode_command,
     encode_reply,
+    subject,
 )
 from veritydb.kernel.batch import BODY_MAX
 
@@ -425,3 +427,36 @@ def test_a_page_of_streams_is_bounded_and_each_has_a_placement() -> None:
     data[data.index(info.stream) + 16] = 0xFF
     with pytest.raises(BadReply, match="placement"):
         decode_reply(bytes(data))
+
+
+@given(COMMANDS)
+def test_what_a_command_is_about_is_seen_without_reading_it_all(command: Command) -> None:
+    seen = subject(encode_command(command))
+    match command:
+        case Append(_, record_):
+            assert seen == (Subject.APPEND, unpack_stream(record_))
+        case CreateStream(stream, _, _):
+            assert seen == (Subject.CREATE, None if stream == AUTOMATIC else stream)
+        case Resolve(stream, _, _):
+            assert seen == (Subject.RESOLVE, stream)
+        case ListStreams():
+            assert seen == (Subject.LIST, None)
+        case DropStream(stream):
+            assert seen == (Subject.DROP, stream)
+        case Register():
+            assert seen == (Subject.REGISTER, None)
+
+
+def test_what_a_command_with_an_automatic_id_is_about_is_not_known() -> None:
+    assert subject(encode_command(CreateStream(AUTOMATIC, ANYWHERE))) == (Subject.CREATE, None)
+
+
+def test_bytes_that_are_no_command_are_about_nothing() -> None:
+    with pytest.raises(BadCommand, match="a command of 87 bytes"):
+        subject(encode_command(Register())[:-1])
+    with pytest.raises(BadCommand):
+        subject(bytes(len(encode_command(Register()))))
+
+
+def unpack_stream(record_: bytes) -> bytes:
+    return record_[16:32]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.support.members import ROOT, chain, following, join
-from veritydb.vsr.choosing import Chosen, Fork, Stuck, Wait, choose_log
+from veritydb.vsr.choosing import Chosen, Fork, Stuck, Wait, choose_log, header_at
 from veritydb.vsr.quorums import QUORUMS
 
 A = chain(6)
@@ -93,3 +93,87 @@ def test_what_the_newest_header_says_is_committed_is_not_dropped():
     last = following(A[1], commit=2)
     mine = join(0, [*A[:2], last], commit=0, nack="..x")
     assert heads(choose(mine, join(1, A[:2], commit=0))) == (2, 2)
+
+
+def is_exactly(choice, kind, op):
+    """Named tuples of one op are equal whatever they are called."""
+    return type(choice) is kind and choice.op == op
+
+
+def test_waiting_is_for_those_who_have_not_spoken_and_when_all_have_nobody_guesses():
+    first, second = join(0, A[:3], commit=1, present="xx."), join(1, A[:2], commit=1)
+    third = join(2, A[:3], commit=1, present="xx.")
+    assert is_exactly(choose(first, second), Wait, 3)
+    assert is_exactly(choose(first, second, third), Stuck, 3)
+    assert is_exactly(
+        choose(join(0, A[:3], commit=1), join(1, [*A[:2], following(A[1], body=b"x")], commit=1)), Fork, 3
+    )
+
+
+def test_five_are_stuck_only_when_five_have_spoken():
+    lost = [join(member, A[:3], commit=1, present="xx.") for member in range(5)]
+    assert is_exactly(choose(*lost[:3], members=5), Wait, 3)
+    assert is_exactly(choose(*lost[:4], members=5), Wait, 3)
+    assert is_exactly(choose(*lost, members=5), Stuck, 3)
+
+
+def test_what_is_kept_of_a_log_that_is_cut_is_all_from_the_floor_to_its_new_head():
+    choice = choose(join(0, A[:4], commit=1, nack="...x"), join(1, A[:3], commit=1))
+    assert choice == Chosen(1, 3, 1, {op: A[op - 1].header for op in (1, 2, 3)})
+    assert type(choice) is Chosen
+
+
+def test_nothing_below_the_floor_is_chosen():
+    """One member lists more than the other; what it lists below is committed and needs no choice."""
+    choice = choose(join(0, A[:4], commit=0), join(1, A[:4], commit=3))
+    assert choice == Chosen(1, 4, 3, {3: A[2].header, 4: A[3].header})
+    cut = choose(join(0, A[:4], commit=0, nack="...x"), join(1, A[:3], commit=2))
+    assert cut == Chosen(1, 3, 2, {2: A[1].header, 3: A[2].header})
+
+
+def test_each_way_of_knowing_what_is_committed_counts_alone():
+    mine = join(0, A[:4], commit=0, nack="..xx")
+    other = join(1, A[:2], commit=0)
+    assert heads(choose(mine, other)) == (2, 0)
+    assert choose(mine._replace(commit_min=4), other) == Chosen(1, 4, 4, {4: A[3].header})
+    assert choose(mine._replace(commit_max=4), other) == Chosen(1, 4, 4, {4: A[3].header})
+    listed = join(0, A[:4], commit=4, nack="..xx")._replace(commit_min=0, commit_max=0)
+    assert choose(listed, other) == Chosen(1, 4, 4, {4: A[3].header}), "what is listed begins with what is committed"
+
+
+def test_an_empty_log_of_which_nothing_is_known_to_be_committed_has_its_floor_at_its_beginning():
+    assert choose(join(0, [], commit=0), join(1, [], commit=0)) == Chosen(1, 0, 0, {0: ROOT.header})
+
+
+def test_a_header_that_only_the_next_one_names_is_denied_by_who_has_another():
+    """Nobody of the newest view knows the header of op 2; op 3 says what it must be, and the older log has another."""
+    newer = join(0, A[:3], log_view=2, commit=1, present="x.x", nack="...", unknown=(2,))
+    other = join(1, [A[0], following(A[0], view=9)], log_view=1, commit=1)
+    assert is_exactly(choose(newer, other), Wait, 2)
+    third = join(2, [A[0], following(A[0], view=8)], log_view=1, commit=1)
+    assert heads(choose(newer, other, third)) == (1, 1)
+
+
+def test_an_unknown_header_is_denied_by_an_older_log_and_by_none_of_its_own_view():
+    newer = join(0, A[:2], log_view=2, commit=1, present="x.", nack="..", unknown=(2,))
+    older = join(1, A[:2], log_view=1, commit=1)
+    assert is_exactly(choose(newer, older), Wait, 2)
+    assert heads(choose(newer, older, join(2, A[:2], log_view=1, commit=1))) == (1, 1)
+    same = join(1, A[:2], log_view=2, commit=1, present="x.", nack="..", unknown=(2,))
+    assert is_exactly(choose(newer, same), Wait, 2)
+    assert is_exactly(choose(newer, same, join(2, A[:2], log_view=1, commit=1)), Stuck, 2)
+
+
+def test_who_did_not_say_what_it_has_denies_nothing():
+    """Member 1 has compacted: it lists op 3 only, and op 2 may well be there."""
+    mine = join(0, A[:3], commit=0, present="...", nack=".x.")
+    other = join(1, A[:3], commit=0)
+    listed = other._replace(suffix=other.suffix._replace(headers=other.suffix.headers[:1], present=1), commit_max=0)
+    assert heads(choose(mine, listed)) == (3, 3)
+
+
+def test_a_member_is_asked_only_for_ops_that_it_lists():
+    one = join(0, A[:3], commit=3)
+    assert header_at(one, 3) == A[2].header
+    assert header_at(one, 2) is None
+    assert header_at(one, 4) is None

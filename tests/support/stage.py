@@ -118,6 +118,24 @@ class Stage:
             self.lines.append(f"? {error}")
         return self._gathered()
 
+    def hear(self, member: int, message: Any) -> list[str]:
+        """Have a message arrive that no member has sent; return what happened."""
+        return self.happen(member, Arrived(message))
+
+    def happen(self, member: int, event: Event) -> list[str]:
+        """Have an event come to a member; return what happened."""
+        self.lines = []
+        self._step(member, event)
+        return self._gathered()
+
+    def play(self, *lines: str) -> list[str]:
+        """Carry out lines of a script; return what happened at the last one."""
+        told: list[str] = []
+        for line in lines:
+            told = self.command(line)
+            assert not any(line.startswith("?") for line in told), told
+        return told
+
     def _gathered(self) -> list[str]:
         """Return the lines, with one message to several members as one line."""
         told: list[str] = []

@@ -318,15 +318,15 @@ BUGS: tuple[Planted, ...] = (
         (
             _in(
                 "vsr.view_change",
-                "        if self.is_voter and self.status is not Status.RECOVERING_HEAD:\n            self._vote_to_exit()",
-                "        if self.is_voter and self.status is not Status.RECOVERING_HEAD:\n            self._enter_view_change(self.view + 1)",
+                "        if self.is_voter:\n            self._vote_to_exit()",
+                "        if self.is_voter:\n            self._enter_view_change(self.view + 1)",
             ),
         ),
     ),
     Planted(
         "a primary that is not heard of never falls silent",
         "P14",
-        (_in("vsr.replica", "            self._abdicating = True\n", "            pass\n"),),
+        (_in("vsr.replica", "        self._abdicating = True\n", "        pass\n"),),
     ),
     Planted(
         "a new primary counts itself for ops that it has not got yet",

@@ -393,12 +393,10 @@ class Core:
         return token
 
     def _keep(self, entry: Entry) -> None:
-        """Take the body of an op of the log, and have it written if it is not."""
-        op = entry.header.op
-        self.bodies[op] = entry
-        if not self._is_durable(op):
-            self._unwritten.add(op)
-            self._pump_writes()
+        """Take the body of an op of the log that is not durable here, and have it written."""
+        self.bodies[entry.header.op] = entry
+        self._unwritten.add(entry.header.op)
+        self._pump_writes()
 
     def _pump_writes(self) -> None:
         """Begin writes in the order of their ops, so many at a time as :mod:`veritydb.vsr.recovery` reckons with."""
@@ -498,8 +496,6 @@ class Core:
                 self._next_checkpoint = Checkpoint(op, header.checksum, checksum(snapshot), len(snapshot))
                 self._next_snapshot = snapshot
                 self._write_snapshot()
-            if self.halted is not None:
-                return
 
     def _recall(self, op: int) -> None:
         """An op that is durable here is needed, and not in memory: read it."""
@@ -524,9 +520,9 @@ class Core:
         self._writes[token] = _SnapshotWrite(point.root)
 
     def _snapshot_written(self, root: bytes) -> None:
-        if self._next_checkpoint is not None and self._next_checkpoint.root == root:
-            self._next_due = True
-            self._persist()
+        """The snapshot of the next checkpoint is durable: the superblock may name it."""
+        self._next_due = True
+        self._persist()
 
     def _checkpoint_written(self, point: Checkpoint) -> None:
         """The superblock names a new checkpoint: what lies far below it is not needed any more."""
@@ -536,8 +532,7 @@ class Core:
         self.checkpoint = point
         self.snapshot, self._next_snapshot = self._next_snapshot, None
         self._next_checkpoint, self._next_due = None, False
-        if old.root != point.root:
-            self._out.append(Remove(Zone.SNAPSHOT, old.root))
+        self._out.append(Remove(Zone.SNAPSHOT, old.root))
         lowest = point.op - self.options.checkpoint_interval - self.options.pipeline_max
         for op in [op for op in self.headers if op < lowest]:
             del self.headers[op]

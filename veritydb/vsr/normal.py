@@ -329,24 +329,22 @@ class Normal(Core):
     # ---- heartbeat
 
     def _heartbeat(self) -> None:
-        """Tell all members what is committed, and that this primary lives."""
-        if self.status is Status.NORMAL and self.is_primary:
-            self._start_timer("heartbeat", self.options.heartbeat)
-            if "deaf" not in self._timers:
-                self._start_timer("deaf", self.options.deaf)
-            if not self._abdicating:
-                self._spread(self._commit_message(0))
+        """Tell all members what is committed, and that this primary lives. Its timer ends with the view."""
+        self._start_timer("heartbeat", self.options.heartbeat)
+        if "deaf" not in self._timers:
+            self._start_timer("deaf", self.options.deaf)
+        if not self._abdicating:
+            self._spread(self._commit_message(0))
 
     def _on_deaf(self) -> None:
         """Fall silent if too few were heard for a long time: to them, this primary may be all there is to hear."""
-        if self.status is Status.NORMAL and self.is_primary:
-            heard = sum(member in self._heard for member in self.members if member != self.member)
-            if heard + 1 < self.quorums.read:
-                self._abdicating = True
-            elif not self.oks:
-                self._abdicating = False  # With ops in the pipeline, it is an acknowledgement that ends it.
-            self._heard.clear()
-            self._start_timer("deaf", self.options.deaf)
+        heard = sum(member in self._heard for member in self.members if member != self.member)
+        if heard + 1 < self.quorums.read:
+            self._abdicating = True
+        elif not self.oks:
+            self._abdicating = False  # With ops in the pipeline, it is an acknowledgement that ends it.
+        self._heard.clear()
+        self._start_timer("deaf", self.options.deaf)
 
     def _commit_message(self, nonce: int) -> Commit:
         self._stamp += 1
@@ -410,10 +408,9 @@ class Normal(Core):
         self._weigh_probe()
 
     def _retry_probe(self) -> None:
-        if self._probe is not None and self.status is Status.NORMAL:
-            self._start_timer("probe", self.options.heartbeat)
-            if self._abdicating:
-                return  # It would be heard as a heartbeat.
+        assert self._probe is not None, "the timer ends with the probe"
+        self._start_timer("probe", self.options.heartbeat)
+        if not self._abdicating:  # It would be heard as a heartbeat.
             self._broadcast(self._commit_message(self._probe.nonce))
 
     def on_commit_ack(self, message: CommitAck) -> None:

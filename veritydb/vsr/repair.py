@@ -24,6 +24,7 @@ from veritydb.vsr.messages import (
     GetPrepare,
     GetSnapshot,
     Headers,
+    PeerMessage,
     Repair,
     SnapshotChunk,
     StartView,
@@ -80,9 +81,13 @@ class Repairing(Normal):
             low = max(self.commit_min + 1, self.chain_min - self.options.headers_max)
             self._send(peer, GetHeaders(self.epoch, self.view, self.member, low, self.chain_min - 1))
         for header in missing:
-            peer = self._peer()
-            if peer is not None:
-                self._send(peer, GetPrepare(self.epoch, self.view, self.member, header.op, header.checksum))
+            self._ask(GetPrepare(self.epoch, self.view, self.member, header.op, header.checksum))
+
+    def _ask(self, message: PeerMessage) -> None:
+        """Send to a member drawn by lot."""
+        peer = self._peer()
+        assert peer is not None, "a member that is alone has all there is"
+        self._send(peer, message)
 
     def _may_repair(self) -> bool:
         """Whether this member, in a view change, knows whose log it repairs."""
@@ -103,8 +108,8 @@ class Repairing(Normal):
         self._advance_durable()
         self._pump_writes()
         self._apply()
-        if not self._chain_complete and self.chain_min - 1 in {header.op for header in message.headers[-1:]}:
-            self._start_timer("repair", 1)
+        if not self._chain_complete and self.chain_min in {header.op for header in message.headers[-1:]}:
+            self._start_timer("repair", 1)  # All of it was of use: the next piece at once.
 
     def on_repair(self, message: Repair) -> None:
         """Take an entry that is missing."""
@@ -219,12 +224,9 @@ class Repairing(Normal):
 
     def _ask_snapshot(self) -> None:
         point = self._fetching
-        if point is None:
-            return
+        assert point is not None, "the timer ends with the snapshot"
         self._start_timer("sync", self.options.sync_retry)
-        peer = self._peer()
-        if peer is not None:
-            self._send(peer, GetSnapshot(self.epoch, self.view, self.member, point.root, len(self._fetched)))
+        self._ask(GetSnapshot(self.epoch, self.view, self.member, point.root, len(self._fetched)))
 
     def on_snapshot_chunk(self, message: SnapshotChunk) -> None:
         """Take the next piece; verify the whole by its root."""

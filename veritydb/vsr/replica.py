@@ -137,8 +137,7 @@ class Replica(Reconfiguring):
     def _on_abdicate(self) -> None:
         # No acknowledgement for a long time: it may be that this primary is heard and hears nobody. It falls silent, so
         # that the others choose another one.
-        if self.status is Status.NORMAL and self.oks:
-            self._abdicating = True
+        self._abdicating = True
 
     def _on_exit_resend(self) -> None:
         if self.member in self.exit_votes:

@@ -60,9 +60,9 @@ class ViewChange(Repairing):
 
     def _suspect(self) -> None:
         """Nothing was heard of the primary for too long."""
-        if self.is_voter and self.status is not Status.RECOVERING_HEAD:
+        if self.is_voter:
             self._vote_to_exit()
-        elif not self.is_voter:
+        else:
             self._get_view_due = True
             self._resend_get_view()
             self._start_timer("suspect", self.options.suspect)
@@ -163,13 +163,11 @@ class ViewChange(Repairing):
             self._choose()
 
     def _resend_join(self) -> None:
-        if self.status is Status.VIEW_CHANGE:
-            self._start_timer("join_resend", self.options.join_resend, spread=2)
-            if self.elected:
-                if self._start_sent:
-                    self._broadcast(self._start_message(0))
-            else:
-                self._send_join()
+        self._start_timer("join_resend", self.options.join_resend, spread=2)
+        if not self.elected:
+            self._send_join()
+        elif self._start_sent:
+            self._broadcast(self._start_message(0))
 
     def on_join_view(self, message: JoinView) -> None:
         """Hear how a member's log ends."""
