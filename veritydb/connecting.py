@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         register: str | Callable[[Any], object] | None = None,
         cluster: Any = None,
         stream: str | None = None,
+        consistency: str = "default",
     ) -> Connection:
         """Open a database and its log; see :class:`Connection`."""
         ...

@@ -27,7 +27,7 @@ from veritydb.boundaries import BARE_BEGIN
 from veritydb.constants import LEGACY_TRANSACTION_CONTROL
 from veritydb.cursor import Cursor
 from veritydb.deprecations import keyword_only_soon, positional_soon
-from veritydb.errors import ConfigurationError, DataError, OperationalError, ProgrammingError
+from veritydb.errors import ConfigurationError, ConsistencyTimeout, DataError, OperationalError, ProgrammingError
 from veritydb.row import kind_of, type_name
 from veritydb.session import Session
 from veritydb.sharing import SharedSession, share
@@ -78,6 +78,8 @@ class Connection:
     ``cluster``     the cluster that keeps the database's stream, so that a commit has to reach a quorum of its nodes:
                     the path of a ``client.toml``, addresses, or a ``ClusterConfig``; by default ``VERITYDB_CLUSTER``
     ``stream``      the stream's name there; by default ``VERITYDB_STREAM``, or the file's name without its suffix
+    ``consistency`` what a read of a shared database must see: "default", "synchronized" or "eventual"
+                    (:mod:`veritydb.consistency`)
     """
 
     __slots__ = (
@@ -124,6 +126,7 @@ class Connection:
         register: str | Callable[[Any], object] | None = None,
         cluster: Any = None,
         stream: str | None = None,
+        consistency: str = "default",
     ) -> None:
         left = self._leave_session()
         path = os.fsdecode(database)
@@ -158,7 +161,9 @@ class Connection:
         )
         if shared is not None:
             from veritydb.follower import follow
+            from veritydb.freshness import Freshness
 
+            session.freshness = Freshness(shared.stream, shared.client, word=consistency, timeout=timeout)
             follow(session, shared, key=key, register=register)
         self._ident: Callable[[], int]
         # A connection for all threads compares a constant with itself, so fetching asks one question in both cases.
@@ -307,6 +312,66 @@ class Connection:
             yield
         finally:
             session.reason_text = before
+
+    @property
+    def token(self) -> str:
+        """What travels with somebody who must find again what he sees here now; empty where no cluster is.
+
+        See :meth:`read_after` and :mod:`veritydb.consistency`.
+        """
+        session = self._opened()
+        return "" if session.freshness is None else session.freshness.token(session)
+
+    def read_after(self, token: str, timeout: float | None = None) -> None:
+        """Wait until the file has what ``token`` speaks of. Raises ConsistencyTimeout, CursorMalformed."""
+        from veritydb.consistency import parse_tokens
+
+        stream = self._opened().stream.log.stream.hex()[:16]
+        offset = parse_tokens(token).get(stream)
+        if offset is not None:
+            self.wait_for_offset(offset, timeout)
+
+    def wait_for_offset(self, offset: int, timeout: float | None = None) -> None:
+        """Wait until the file has the transaction at ``offset``, by default as long as the connection always waits.
+
+        Raises ConsistencyTimeout, and ProgrammingError inside a transaction, which sees what was there when it began.
+        """
+        session = self._opened()
+        wait = session.transactions.timeout if timeout is None else timeout
+        if session.freshness is not None:
+            session.freshness.wait(session, offset, wait)
+        elif session.applied() <= offset:
+            # Whoever writes this file writes it here, so there is nothing to wait for.
+            raise ConsistencyTimeout(offset=offset, applied=session.applied() - 1)
+
+    @contextmanager
+    def read(self, consistency: str = "default", timeout: float | None = None) -> Generator[Self]:
+        """Read inside the ``with`` one state of the database, which is as new as ``consistency`` says.
+
+        It is a transaction that is rolled back at the end. Raises ConsistencyTimeout, GroupUnavailable.
+        """
+        from veritydb.consistency import check
+
+        session = self._opened()
+        word = check(consistency)
+        if session.in_transaction:
+            raise ProgrammingError("a transaction is open and sees what was there when it began; end it first")
+        freshness = session.freshness
+        before = None if freshness is None else (freshness.consistency, freshness.timeout)
+        if freshness is not None:
+            freshness.consistency = word
+            freshness.timeout = freshness.timeout if timeout is None else timeout
+        try:
+            session.start("BEGIN")
+            # A deferred BEGIN sees nothing yet: the state is that of the first read.
+            session.execute(session.control, "SELECT 1 FROM main.sqlite_schema LIMIT 1")
+            session.control.execute("")
+            yield self
+        finally:
+            if freshness is not None and before is not None:
+                freshness.consistency, freshness.timeout = before
+            if session.in_transaction:
+                session.transactions.rollback()
 
     def subscribe(
         self,

@@ -112,6 +112,8 @@ class Cursor:
             bindings = bindable(parameters)
             plan = session.plans.get(sql)
             if plan is not None and plan.reads:
+                if session.freshness is not None:
+                    session.freshness.before(session)
                 cursor.execute(plan.sql, bindings)
                 rows, count = None, -1
                 if session.planner.reprepared:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import apsw
 
@@ -26,6 +26,9 @@ from veritydb.running import RUNNERS, Ran, run_again
 from veritydb.splitting import has_statement, split
 from veritydb.streams import Shared, Stream, making, open_stream
 from veritydb.translation import translated
+
+if TYPE_CHECKING:
+    from veritydb.freshness import Freshness
 
 _ISOLATION_LEVELS = {
     "": "BEGIN ",  # With the space that sqlite3 leaves, and shows in its trace.
@@ -55,6 +58,8 @@ class Session(Boundaries):
         self.plans = self.planner.plans
         self._isolation_level: str | None = ""
         self.isolation_level = isolation_level
+        self.freshness: Freshness | None = None
+        """Of a shared database: what has to be seen before anything is read."""
         self.register = register
         """What the program registers; the caller calls it once there is a connection to call it with."""
         self._prepare()
@@ -205,6 +210,8 @@ class Session(Boundaries):
         if plan is None:
             plan = self._plan(sql, bindings)
         if plan.reads:
+            if self.freshness is not None:
+                self.freshness.before(self)
             try:
                 cursor.execute(plan.sql, bindings)
             except Exception as error:
@@ -328,10 +335,14 @@ class Session(Boundaries):
             self.transactions.topic.publish(head.next_offset)
 
     def applied(self) -> int:
-        """Return how many transactions the file has, as this connection sees it."""
+        """Return how many transactions the file has; a transaction that has read nothing yet goes on seeing nothing."""
+        cursor = self._inner
+        if self.db.in_transaction and self.db.txn_state("main") == apsw.SQLITE_TXN_NONE:
+            reader = self._reader()
+            cursor = cursor if reader is None else reader.cursor()
         self.planner.internal += 1
         try:
-            index = applied.read(self._inner)
+            index = applied.read(cursor)
         finally:
             self.planner.internal -= 1
         return 0 if index is None else index.next_offset

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from veritydb import kernel
 from veritydb.chain import HEADER_SIZE, Malformed, unpack_header
 from veritydb.cluster.records import split_record
+from veritydb.consistency import current
 from veritydb.errors import (
     ConflictError,
     GroupUnavailable,
@@ -196,6 +197,9 @@ class GroupLog(Log):
                         "the file follows when it is opened again"
                     ) from error
             self._asked = None
+            opened = current()
+            if opened is not None:
+                opened.note_written(self.stream.hex()[:16], asked.base)
         elif isinstance(reply, kernel.Conflict):
             self._asked = None
             self._target = _End(reply.next_offset, reply.hash)
