@@ -19,7 +19,7 @@ can. ``docs/internals/capture.md`` explains what it cannot see, and what is done
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import cache
 from types import CodeType
 from typing import Any, NamedTuple, Protocol
@@ -88,15 +88,22 @@ class Capture:
         overflow: Overflow | None = None,
         *,
         quiet: Quiet | None = None,
+        callbacks: Collection[CodeType] = (),
         rows_max: int = buffers.ROWS_MAX,
         bytes_max: int = buffers.BYTES_MAX,
     ) -> None:
         self.db = db
         self.buffer = ChangeBuffer(overflow, rows_max=rows_max, bytes_max=bytes_max)
+        self.enabled = True
+        """Whether changes are captured; off while the log's own transactions are applied. :meth:`pause` switches it
+        off. On again is an assignment, because a signal's exception can keep a call of a function from happening, and
+        none comes between the words ``finally`` and an assignment."""
         self.joined = False
         """Whether the witness is in the transaction."""
         self.poison: BaseException | None = None
-        """Why this transaction may not commit: something could not be captured. Kept until the next one is joined."""
+        """Why this transaction may not commit: something could not be captured."""
+        self._refused: BaseException | None = None
+        """Why the last one did not, until the next one is joined."""
         self.tail_due = False
         """Whether another virtual table has joined, so that :meth:`join_tail` should be called before going on."""
         self.schema_moved = False
@@ -116,7 +123,6 @@ class Capture:
         self._sequences = Sequences(self)
         self._statistics = Statistics(self, self._late)
 
-        self._enabled = True
         self._schema_changed = False
         """Whether this transaction has changed the schema."""
         self._schema_stale = False
@@ -128,8 +134,8 @@ class Capture:
         """The table whose rows are being numbered: changes of it are none."""
         self._numbers: list[int] = []
         self._head = Head(self)
-        self._tails: list[Witness] = []
-        self._tail_statements: list[str] = []
+        self._tails: list[tuple[Witness, str]] = []
+        """The witnesses behind other virtual tables, and the statement by which each joins."""
         self._tail_count = 0
         """Tails in the transaction."""
         self._last: Witness = self._head
@@ -139,25 +145,27 @@ class Capture:
         self._join_statement = witnesses.install(db, witnesses.HEAD, self._head)
         self.buffer.on_truncate = self._truncated
         hook = self._make_hook()
-        self._codes = _our_code(hook.__code__)
+        # Other callbacks on this connection (the authorizer): what leaves one of those, too, SQLite takes for a failure
+        # in the middle of something. A text index that was about to prepare a statement of its own keeps half of it.
+        self._codes = _our_code(hook.__code__).union(callbacks)
         db.preupdate_hook(hook, id=self)
         db.set_commit_hook(self._on_commit_hook, id=self)
         db.set_rollback_hook(self._on_rollback_hook, id=self)
 
     # ---- for the session
 
-    @property
-    def enabled(self) -> bool:
-        """Whether changes are captured; off while the log's own transactions are applied."""
-        return self._enabled
-
-    @enabled.setter
-    def enabled(self, value: bool) -> None:
-        self._enabled = value
+    def pause(self) -> None:
+        """Capture nothing until ``enabled`` is set; call it inside of the ``try`` whose ``finally`` sets it."""
         self._sequences.forget()  # What is written while capture is off moves them.
         # The hook stays installed: a DELETE without WHERE that is prepared while there is none reports no rows ever.
         # It tests nothing more than the name of the current run.
         self.buffer.end_run()
+        self.enabled = False
+
+    @property
+    def refusal(self) -> BaseException | None:
+        """Why the transaction may not commit; if it is over, why it did not."""
+        return self._refused if self.poison is None else self.poison
 
     @property
     def virtual_tables(self) -> frozenset[str]:
@@ -220,17 +228,17 @@ class Capture:
         number = self._tail_count
         if number == len(self._tails):
             tail = Witness(self)
-            self._tails.append(tail)
-            self._tail_statements.append(witnesses.install(self.db, f"{witnesses.TAIL}{number}", tail))
+            self._tails.append((tail, witnesses.install(self.db, f"{witnesses.TAIL}{number}", tail)))
+        tail, statement = self._tails[number]
         self._joining = True
         self._quiet.internal += 1
         try:
-            self._execute(self._tail_statements[number])
+            self._execute(statement)
         finally:
             self._quiet.internal -= 1
             self._joining = False
         self._tail_count = number + 1
-        self._last = self._tails[number]
+        self._last = tail
 
     def wrote_virtual(self, name: str) -> None:
         """Take note that a statement wrote virtual table ``name``: some show it by no row until they are flushed."""
@@ -416,7 +424,7 @@ class Capture:
         if u.table_name == self._numbered and u.database_name == "main":
             self._numbers.append(u.rowid)
             return
-        if not self._enabled or u.database_name != "main" or self.poison is not None:
+        if not self.enabled or u.database_name != "main" or self.poison is not None:
             return
         buffer = self.buffer
         name = u.table_name
@@ -477,7 +485,7 @@ class Capture:
     def on_begin(self, source: Witness) -> None:
         """See :class:`veritydb.hooks.witness.Listener`."""
         if source is self._head:
-            self.poison = None
+            self.poison = self._refused = None
 
     def on_savepoint(self, source: Witness, level: int) -> None:
         """See :class:`veritydb.hooks.witness.Listener`."""
@@ -516,7 +524,7 @@ class Capture:
 
     def on_sync(self, source: Witness) -> None:
         """See :class:`veritydb.hooks.witness.Listener`."""
-        if source is not self._last or not self._enabled or self.poison is not None:
+        if source is not self._last or not self.enabled or self.poison is not None:
             return
         self._quiet.internal += 1
         try:
@@ -543,7 +551,7 @@ class Capture:
     # ---- the two other hooks
 
     def _on_commit_hook(self) -> bool:
-        if not self._enabled:
+        if not self.enabled:
             return False
         announced, self.announced = self.announced, False
         try:
@@ -559,20 +567,20 @@ class Capture:
 
     def _on_rollback_hook(self) -> None:
         self._forget(committed=False)
-        if self._enabled:
+        if self.enabled:
             self._client.on_rollback()
 
     # ---- inside
 
     def _read_schema(self) -> None:
         self.buffer.end_run()
-        self._schema_stale = False
+        self._schema_stale = True
         self._quiet.internal += 1
         try:
             self.catalog.read(self._cursor)
         finally:
             self._quiet.internal -= 1
-        self.catalog.invalidate()
+        self._schema_stale = False
 
     def _poison(self, error: BaseException) -> None:
         if self.poison is None:
@@ -594,6 +602,8 @@ class Capture:
         self._statistics.due = False
         self._sequences.end(committed=committed)
         self.buffer.clear()
+        if self.poison is not None:
+            self._refused, self.poison = self.poison, None
         self.joined = False
 
     def _truncated(self, mark: Mark) -> None:

@@ -61,12 +61,12 @@ class Catalog:
         """Whether what was read is what the schema's cookie of that time stands for."""
         return self._cookie is not None
 
-    def invalidate(self) -> None:
-        """Distrust the cookie: schema changes that are rolled back give their cookies back for others to use."""
-        self._cookie = None
-
     def read(self, cursor: apsw.Cursor) -> None:
-        """Read the schema. Tables met before they were known are completed in place."""
+        """Read the schema. Tables met before they were known are completed in place.
+
+        Its cookie is not asked for: schema changes that are rolled back give theirs back for others to use.
+        """
+        self._cookie = None
         found: dict[str, Table] = {}
         virtual: list[str] = []
         shadows: list[Table] = []

@@ -48,7 +48,6 @@ class Applier:
         self._db = db
         self._total_changes = db.total_changes
         self._quiet = Quiet(db)
-        self._cursor = db.cursor()
         self._tables: dict[str, Statements] = {}
         self._counting: set[str] = set()
         self._unhidden: list[tuple[str, Unhidden]] = []
@@ -119,7 +118,7 @@ class Applier:
             self._update(statements, event)
 
     def _learn(self, table: str) -> Statements:
-        shape = shape_of(self._cursor, table)
+        shape = shape_of(self._db, table)
         statements = Statements(shape)
         if statements.has_rowid and statements.rowid is None:
             unhidden = Unhidden(self._db, shape, len(self._unhidden))
@@ -161,7 +160,7 @@ class Applier:
         assert event.rowids_after is not None
         assert event.after is not None
         for old, new, image in zip(event.rowids, event.rowids_after, event.after, strict=True):
-            self._cursor.execute(statements.delete, (old,))
+            self._db.execute(statements.delete, (old,))
             if self._db.changes() != 1:
                 raise _absent(event.table, f"rowid {old}")
             self._run(statements.insert, statements.insert_sql, statements.insert_bindings([new], [image]))
@@ -210,15 +209,15 @@ class Applier:
         if RawText in map(type, chain.from_iterable(bindings)):
             self._run_raw(make_sql, bindings, checked)
         elif checked is None:
-            self._cursor.executemany(sql, bindings)
+            self._db.executemany(sql, bindings)
         else:
-            self._cursor.executemany(sql, self._watched(bindings, checked))
+            self._db.executemany(sql, self._watched(bindings, checked))
 
     def _run_raw(
         self, make_sql: Callable[[Collection[int]], str], bindings: Sequence[Binding], checked: Rows | None
     ) -> None:
         for binding in bindings if checked is None else self._watched(bindings, checked):
-            self._cursor.execute(make_sql(raw_parameters(binding)), binding)
+            self._db.execute(make_sql(raw_parameters(binding)), binding)
 
     def _watched(self, bindings: Sequence[Binding], event: Rows) -> Iterator[Binding]:
         """Yield ``bindings``, and look after each whether its statement has met a row."""
@@ -238,17 +237,17 @@ class Applier:
 
     def _read_sequence(self, table: str) -> tuple[Value, ...] | None:
         sql = "SELECT seq FROM main.sqlite_sequence WHERE name = ?"
-        row: tuple[Value, ...] | None = self._cursor.execute(sql, (table,)).fetchone()
+        row: tuple[Value, ...] | None = self._db.execute(sql, (table,)).fetchone()
         return row
 
     def _set_sequence(self, table: str, row: tuple[Value, ...] | None) -> None:
-        cursor = self._cursor
+        execute = self._db.execute
         if row is None:
-            cursor.execute("DELETE FROM main.sqlite_sequence WHERE name = ?", (table,))
+            execute("DELETE FROM main.sqlite_sequence WHERE name = ?", (table,))
             return
-        cursor.execute("UPDATE main.sqlite_sequence SET seq = ? WHERE name = ?", (row[0], table))
+        execute("UPDATE main.sqlite_sequence SET seq = ? WHERE name = ?", (row[0], table))
         if not self._db.changes():
-            cursor.execute("INSERT INTO main.sqlite_sequence(name, seq) VALUES (?, ?)", (table, row[0]))
+            execute("INSERT INTO main.sqlite_sequence(name, seq) VALUES (?, ?)", (table, row[0]))
 
     # Everything else.
 
@@ -268,7 +267,7 @@ class Applier:
             self._alter_as_then(event)
             return
         self._execute(event.sql)
-        if event.digest and schema_digest(self._cursor) != event.digest:
+        if event.digest and schema_digest(self._db) != event.digest:
             raise _another_schema(event)
 
     def _alter_as_then(self, event: Schema) -> None:
@@ -277,32 +276,32 @@ class Applier:
         Under legacy_alter_table, RENAME rewrites the foreign keys of other tables only while foreign keys are enforced
         (https://www.sqlite.org/lang_altertable.html#alter_table_rename).
         """
-        cursor = self._cursor
-        cursor.execute("SAVEPOINT veritydb_alter")
+        execute = self._db.execute
+        execute("SAVEPOINT veritydb_alter")
         self._execute(event.sql)
         renames = event.sql.lstrip()[:5].upper() == "ALTER"
-        if schema_digest(cursor) != event.digest and renames:
-            cursor.execute("ROLLBACK TO veritydb_alter")
+        if schema_digest(self._db) != event.digest and renames:
+            execute("ROLLBACK TO veritydb_alter")
             self._db.config(apsw.SQLITE_DBCONFIG_ENABLE_FKEY, 1)
             try:
                 self._execute(event.sql)
             finally:
                 self._db.config(apsw.SQLITE_DBCONFIG_ENABLE_FKEY, 0)
-        cursor.execute("RELEASE veritydb_alter")
-        if schema_digest(cursor) != event.digest:
+        execute("RELEASE veritydb_alter")
+        if schema_digest(self._db) != event.digest:
             raise _another_schema(event)
 
     def _execute(self, sql: str) -> None:
-        self._cursor.execute(sql).fetchall()
+        self._db.execute(sql).fetchall()
 
     def _make_statistics_tables(self) -> None:
         # The only statement that makes sqlite_stat1 and sqlite_stat4 without filling them.
-        self._cursor.execute("ANALYZE main.sqlite_schema")
+        self._db.execute("ANALYZE main.sqlite_schema")
 
     def _clear(self, event: Clear) -> None:
         if _STATISTICS.match(event.table) and not self._db.table_exists("main", event.table):
             self._make_statistics_tables()
-        self._cursor.execute(f"DELETE FROM main.{quoted(event.table)}")
+        self._db.execute(f"DELETE FROM main.{quoted(event.table)}")
 
     def _blob_write(self, event: BlobWrite) -> None:
         with self._db.blob_open("main", event.table, event.column, event.rowid, True) as blob:
@@ -351,6 +350,8 @@ def _short(value: object) -> str:
 def _explained(error: apsw.Error, event: Event) -> DatabaseError:
     message = str(error)
     if _MISSING.search(message):
-        return MissingFunction(f"the schema needs what is not registered: {message}; register it and try again")
+        return MissingFunction(
+            f"the schema needs what is not registered: {message}; register it (register=…, or --register)"
+        )
     what = event.sql if isinstance(event, Schema) else getattr(event, "table", "")
     return ReplayMismatch(f"{type(event).__name__} of the log cannot be carried out: {message}: {_short(what)}")

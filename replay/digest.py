@@ -22,8 +22,8 @@ _SCHEMA = (
 )
 
 
-def schema_digest(cursor: apsw.Cursor) -> bytes:
+def schema_digest(db: apsw.Connection) -> bytes:
     """Return the BLAKE3-128 of the main schema: type, name, tbl_name and sql of every object, sorted."""
     # ascii() writes every value so that it cannot run into the next one, and alike in every version of Python.
-    text = ascii(cursor.execute(_SCHEMA).fetchall())
+    text = ascii(db.execute(_SCHEMA).fetchall())
     return blake3(text.encode("ascii")).digest(SIZE)

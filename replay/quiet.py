@@ -78,12 +78,12 @@ class Quiet:
 
     def _drop_temporary_triggers(self) -> None:
         # Since SQLite 3.35 ENABLE_TRIGGER spares the triggers of the temp schema: they have to go, and come again.
-        cursor = self._db.cursor()
+        execute = self._db.execute
         triggers = "SELECT name, sql FROM temp.sqlite_schema WHERE type = 'trigger' ORDER BY rowid"
-        found: list[Any] = cursor.execute(triggers).fetchall()
+        found: list[Any] = execute(triggers).fetchall()
         for name, sql in found:
-            cursor.execute(f"DROP TRIGGER temp.{quoted(name)}")
-            self._undo.append(partial(_restore_trigger, cursor, sql))
+            execute(f"DROP TRIGGER temp.{quoted(name)}")
+            self._undo.append(partial(_restore_trigger, self._db, sql))
 
     def leave(self) -> None:
         """Switch everything back to what it was; does nothing the second time."""
@@ -91,13 +91,13 @@ class Quiet:
             self._undo.pop()()
 
 
-def _restore_trigger(cursor: apsw.Cursor, sql: str) -> None:
+def _restore_trigger(db: apsw.Connection, sql: str) -> None:
     # SQLite keeps the text from the name on, behind the words CREATE TRIGGER. A name that says "temp." takes no TEMP
     # before it, and a name that does not needs it, or the trigger would become one of the table's own schema.
     definition = sql[len("CREATE TRIGGER ") :]
     try:
-        cursor.execute(f"CREATE TEMP TRIGGER IF NOT EXISTS {definition}")
+        db.execute(f"CREATE TEMP TRIGGER IF NOT EXISTS {definition}")
     except apsw.SQLError as error:
         if "qualified name" not in str(error):
             raise
-        cursor.execute(f"CREATE TRIGGER IF NOT EXISTS {definition}")
+        db.execute(f"CREATE TRIGGER IF NOT EXISTS {definition}")

@@ -199,7 +199,7 @@ def _until(at: At, total: int) -> _Until:
         try:
             at = datetime.fromisoformat(at.strip())
         except ValueError:
-            raise ConfigurationError(f"at={at!r} is neither an offset nor an ISO 8601 time") from None
+            raise ConfigurationError(f"{at!r} is neither an offset nor an ISO 8601 time") from None
     if at.tzinfo is None:
         at = at.replace(tzinfo=UTC)
     since = at - datetime(1970, 1, 1, tzinfo=UTC)

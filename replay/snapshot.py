@@ -86,7 +86,7 @@ def rows_of(db: apsw.Connection, table: str, *, exact: bool) -> Iterator[Row]:
         # The order and the rowids of its rows tell when tables got their first rows, which is nobody's business.
         yield from cursor.execute(f"SELECT name, seq FROM {name} ORDER BY name, seq")
         return
-    shape = shape_of(cursor, table)
+    shape = shape_of(db, table)
     columns = [quoted(column.name) for column in shape.columns]
     if exact:
         columns = [f"CASE typeof({c}) WHEN 'text' THEN hex(CAST({c} AS BLOB)) ELSE {c} END" for c in columns]

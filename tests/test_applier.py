@@ -43,7 +43,7 @@ class Recorder:
         for sql in statements:
             at = len(self.events)
             self.db.execute(sql).fetchall()
-            event = Schema(sql, legacy_alter_table, dqs_ddl, schema_digest(self.db.cursor()))
+            event = Schema(sql, legacy_alter_table, dqs_ddl, schema_digest(self.db))
             self.events.insert(len(self.events) if "DROP" in sql else at, event)
         tables = "SELECT name FROM pragma_table_list WHERE schema = 'main' AND wr"
         self._without_rowid = {name for (name,) in self.db.execute(tables).fetchall()}

@@ -112,7 +112,7 @@ def test_nothing_is_captured_while_capture_is_off(make: Make) -> None:
     c = make("CREATE TABLE t(a)")
     c.begin()
     c.do("INSERT INTO t VALUES (1)")
-    c.capture.enabled = False
+    c.capture.pause()
     c.do("INSERT INTO t VALUES (2)")
     c.capture.enabled = True
     c.do("INSERT INTO t VALUES (3)")
@@ -121,7 +121,7 @@ def test_nothing_is_captured_while_capture_is_off(make: Make) -> None:
 
 def test_a_delete_prepared_while_capture_is_off_is_reported_when_it_is_on(make: Make) -> None:
     c = make("CREATE TABLE t(a)")
-    c.capture.enabled = False
+    c.capture.pause()
     c.cursor.execute("DELETE FROM t")
     c.cursor.execute("INSERT INTO t VALUES (1)")
     c.capture.enabled = True
@@ -180,7 +180,7 @@ def test_an_error_in_sync_or_commit_refuses_the_commit_and_is_kept(make: Make) -
         c.do("INSERT INTO t VALUES (1)")
         with pytest.raises(apsw.ConstraintError):
             c.commit()
-        assert c.capture.poison is problem
+        assert c.capture.refusal is problem
         assert c.told[-1] == "rollback"
         assert c.db.get_autocommit()
         assert c.db.execute("SELECT count(*) FROM t").get == 0
@@ -210,7 +210,7 @@ def test_rows_of_a_transaction_that_was_not_joined_cannot_commit(make: Make) -> 
     c.capture.join()
     with pytest.raises(apsw.ConstraintError):
         c.commit()
-    assert isinstance(c.capture.poison, CaptureError)
+    assert isinstance(c.capture.refusal, CaptureError)
     with pytest.raises(apsw.ConstraintError):
         c.cursor.execute("INSERT INTO t VALUES (1)")
     assert c.db.execute("SELECT count(*) FROM t").get == 0
@@ -224,7 +224,7 @@ def test_a_direct_write_to_the_schema_table_cannot_commit(make: Make) -> None:
     c.do("UPDATE sqlite_schema SET sql = 'CREATE TABLE t(a, b)'")
     with pytest.raises(apsw.ConstraintError):
         c.commit()
-    assert isinstance(c.capture.poison, CaptureError)
+    assert isinstance(c.capture.refusal, CaptureError)
 
 
 def test_a_commit_that_failed_as_busy_can_be_repeated_after_more_changes(make: Make, tmp_path: Any) -> None:
@@ -412,7 +412,7 @@ def test_an_index_written_while_committing_without_a_drain_is_refused_if_nobody_
     c.do("INSERT INTO f(rowid, x) VALUES (1, 'word')")
     with pytest.raises(apsw.ConstraintError):
         c.commit()
-    assert isinstance(c.capture.poison, CaptureError)
+    assert isinstance(c.capture.refusal, CaptureError)
 
 
 def test_rtree_rows_are_captured_as_the_rows_of_its_tables(make: Make) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import pty
 import sqlite3
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -230,3 +233,37 @@ def test_the_shell_can_complete() -> None:
     ran = veritydb("--show-completion", "bash", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")
     assert ran.code == 0, ran.err
     assert "_VERITYDB_COMPLETE" in ran.out
+
+
+def test_what_the_schema_needs_may_lie_in_the_folder_where_the_command_is_run(tmp_path: Path) -> None:
+    """The installed command knows nothing of the current folder by itself; ``python -m`` does."""
+    code = "def register(db):\n    db.create_function('shout', 1, lambda text: text.upper(), deterministic=True)\n"
+    (tmp_path / "functions_of_ours.py").write_text(code)
+    with contextlib.closing(package.connect(tmp_path / "own.db", register=_shouting)) as db:
+        db.execute("CREATE TABLE t(a, b AS (shout(a)) STORED)")
+    installed = [Path(sys.executable).with_name("veritydb"), "replay", "own.db", "again.db"]
+    ran = _in(tmp_path, *installed)
+    assert (ran.returncode, (tmp_path / "again.db").exists()) == (1, False)
+    assert "shout" in ran.stderr
+    assert "--register" in ran.stderr
+    ran = _in(tmp_path, *installed, "--register", "functions_of_ours:register")
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def _in(folder: Path, *command: object, **variables: str) -> subprocess.CompletedProcess[str]:
+    made = [str(word) for word in command]
+    return subprocess.run(made, cwd=folder, env=environment(**variables), capture_output=True, text=True, check=False)
+
+
+def _shouting(db: package.Connection) -> None:
+    db.create_function("shout", 1, lambda text: text.upper(), deterministic=True)
+
+
+@pytest.mark.parametrize("command", ["verify", "adopt"])
+def test_paragraphs_of_a_help_text_are_as_wide_as_the_terminal(tmp_path: Path, command: str) -> None:
+    """Lines do not end where those of the source do."""
+    ran = _in(tmp_path, *COMMAND, command, "--help", COLUMNS="64")
+    lines = [line.strip() for line in ran.stdout.split("Arguments")[0].split("\n")]
+    for line, after in itertools.pairwise(lines):
+        if after and line and not line.startswith("Usage"):
+            assert len(line) + len(after.split(" ")[0]) + 1 > 60, line

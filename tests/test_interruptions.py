@@ -163,7 +163,7 @@ def test_an_interrupted_join_poisons_the_transaction_that_goes_on(make: Make, mo
     try:
         events = c.commit()
     except apsw.ConstraintError:
-        assert isinstance(c.capture.poison, Stop)
+        assert isinstance(c.capture.refusal, Stop)
     else:
         assert brief(events) == [("INSERT", "t", [1])]
 
@@ -246,7 +246,7 @@ def interrupted(c: Captured, interruption: Interruption) -> str:
     assert not c.capture.joined
     life = State(c.db)
     if life == before:
-        assert c.capture.poison is interruption.cause
+        assert c.capture.refusal is interruption.cause
     else:
         state.apply(c.offered)
         assert not state.different(life)

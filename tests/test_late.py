@@ -159,7 +159,7 @@ def test_a_row_that_was_touched_from_outside_is_read_late(make: Make) -> None:
     c = make("CREATE TABLE t(a); INSERT INTO t VALUES (zeroblob(3))")
     state = State(c.db)
     c.begin()
-    c.capture.enabled = False
+    c.capture.pause()
     with c.db.blob_open("main", "t", "a", 1, True) as blob:
         blob.write(b"abc")
     c.capture.enabled = True
@@ -361,7 +361,7 @@ def test_a_late_row_that_comes_when_the_commit_is_prepared_refuses_it(make: Make
     c.do("INSERT INTO t VALUES (1)")
     with pytest.raises(apsw.ConstraintError):
         c.commit()
-    assert isinstance(c.capture.poison, CaptureError)
+    assert isinstance(c.capture.refusal, CaptureError)
 
 
 HIDES = "CREATE TABLE v(rowid, oid, _rowid_, g AS (oid)); INSERT INTO v VALUES (1, 1, 1), (1, 1, 1), (2, 2, 2)"
@@ -387,7 +387,7 @@ def test_late_rows_of_a_table_that_hides_its_rowids_are_refused_when_it_is_too_l
     c.do("UPDATE v SET rowid = 2 WHERE rowid = 1")
     with pytest.raises(apsw.ConstraintError):
         c.commit()
-    assert isinstance(c.capture.poison, CaptureError)
+    assert isinstance(c.capture.refusal, CaptureError)
 
 
 def test_a_table_of_many_columns_is_read_in_pieces(make: Make) -> None:
@@ -408,7 +408,7 @@ def test_too_many_columns_without_a_rowid_cannot_be_read(make: Make) -> None:
     c.do("INSERT INTO v(c0) VALUES (1)")
     with pytest.raises(apsw.ConstraintError):
         c.commit()
-    assert isinstance(c.capture.poison, CaptureError)
+    assert isinstance(c.capture.refusal, CaptureError)
 
 
 def test_values_that_python_calls_equal_are_told_apart(make: Make) -> None:

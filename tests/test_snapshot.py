@@ -64,20 +64,20 @@ def test_any_change_shows(change: str, db: apsw.Connection) -> None:
 
 
 def test_the_row_that_says_where_the_file_is_does_not_count(db: apsw.Connection) -> None:
-    before, digest = describe(db), schema_digest(db.cursor())
+    before, digest = describe(db), schema_digest(db)
     applied.write(db.cursor(), applied.first(bytes(16)))
     assert describe(db) == before
-    assert schema_digest(db.cursor()) == digest
+    assert schema_digest(db) == digest
 
 
 def test_an_empty_statistics_table_is_no_content(db: apsw.Connection) -> None:
     db.execute("CREATE TABLE t(a); CREATE INDEX i ON t(a)")
-    before, digest = describe(db), schema_digest(db.cursor())
+    before, digest = describe(db), schema_digest(db)
     db.execute("ANALYZE")
     assert describe(db) == before
     db.execute("INSERT INTO t VALUES (1); ANALYZE")
     assert set(describe(db).tables) == {"t", "sqlite_stat1", "sqlite_stat4"}
-    assert schema_digest(db.cursor()) == digest
+    assert schema_digest(db) == digest
 
 
 @pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16le"])
@@ -136,9 +136,9 @@ def test_the_digest_of_a_schema_does_not_depend_on_the_order_of_making(db: apsw.
     db.execute(";".join(statements))
     other = apsw.Connection(":memory:")
     other.execute(";".join(reversed(statements)))
-    digest = schema_digest(db.cursor())
+    digest = schema_digest(db)
     assert len(digest) == SIZE
-    assert schema_digest(other.cursor()) == digest
+    assert schema_digest(other) == digest
     other.execute("CREATE TRIGGER g AFTER INSERT ON a BEGIN SELECT 1; END")
-    assert schema_digest(other.cursor()) != digest
+    assert schema_digest(other) != digest
     other.close()

@@ -64,14 +64,16 @@ def unpack(blob: object) -> AppliedIndex:
 def exists(cursor: apsw.Cursor) -> bool:
     """Whether the database has the meta table."""
     sql = f"SELECT 1 FROM main.sqlite_schema WHERE type = 'table' AND name = '{TABLE}'"
-    return bool(cursor.execute(sql).fetchall())  # To the end: a statement left open would hold a read lock.
+    # To the end, and on a cursor that nothing names: a statement left open holds a read lock, and what has a name lives
+    # as long as the traceback of an interruption.
+    return bool(cursor.connection.execute(sql).fetchall())
 
 
 def read(cursor: apsw.Cursor) -> AppliedIndex | None:
     """Return the projection's AppliedIndex, or None if it has none."""
     if not exists(cursor):
         return None
-    rows = cursor.execute(SELECT).fetchall()
+    rows = cursor.connection.execute(SELECT).fetchall()
     if not rows:
         raise LogMismatch(f"{TABLE} is empty; was it written by hand?")
     return unpack(rows[0][0])

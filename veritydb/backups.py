@@ -126,9 +126,9 @@ def replace_content(session: Session, replace: Callable[[], object]) -> None:
     if session.db.in_transaction:
         raise OperationalError("destination database is in use")
     capture, planner = session.capture, session.planner
-    capture.enabled = False
     planner.internal += 1
     try:
+        capture.pause()
         session.guard(replace)
         session.guard(lambda: _log_content(session))
     finally:

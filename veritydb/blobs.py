@@ -75,21 +75,28 @@ class BlobHandle:
         try:
             self._check()
             if self._name == "temp":
+                watched = self._watch is not None
                 self._put(offset, data)
+                if watched:
+                    self._watch = self._open(write=False)
                 return
             bare = session.enter_write()
-            mark = session.statement_mark()
-            session.capture.enabled = False
+            session.statement_mark()
+            watched = self._watch is not None
             try:
+                session.capture.pause()
                 before = self._put(offset, data)
-            except BaseException:
+                session.capture.add(BlobWrite(self._table, self._row, self._column, offset, data, before))
+            except BaseException as error:
                 if bare:
                     session.abandon()
+                elif not isinstance(error, apsw.Error):
+                    session.capture.poison = error  # It may have been written, and not logged.
                 raise
             finally:
                 session.capture.enabled = True
-            del mark
-            session.capture.add(BlobWrite(self._table, self._row, self._column, offset, data, before))
+            if watched:
+                self._watch = self._open(write=False)
         except apsw.Error as error:
             raise translated(error) from error
         if bare:
@@ -102,7 +109,6 @@ class BlobHandle:
             watch.close(True)
 
     def _put(self, offset: int, data: bytes) -> bytes:
-        watched = self._watch is not None
         self.close()
         blob = self._open(write=True)
         try:
@@ -112,8 +118,6 @@ class BlobHandle:
             blob.write(data)
         finally:
             blob.close()
-        if watched:
-            self._watch = self._open(write=False)
         return before
 
     def _check(self) -> None:

@@ -151,6 +151,7 @@ class Boundaries:
         """
         if cursor is not None:
             cursor.execute("")  # Rows of RETURNING that were not fetched would keep the statement running.
+        self._inner.execute("")
         self.transactions.interrupted()
         if bare:
             self.abandon()
@@ -195,8 +196,8 @@ class Boundaries:
             return
         planner = self.planner
         planner.internal += 1
-        self.capture.enabled = False
         try:
+            self.capture.pause()
             if self.stream.path:
                 self._set("PRAGMA journal_mode = WAL")
             with self.counters.kept():
@@ -247,6 +248,17 @@ class Boundaries:
                 self.abandon()
         self.failed(error)
 
+    def half_logged(self, error: BaseException, undone: Callable[[], bool]) -> None:
+        """Let nobody commit what a statement may have done, and ``error`` has kept from being logged.
+
+        ``undone`` says that SQLite has taken it back: it is how it ends if the statement itself has failed.
+        """
+        capture = self.capture
+        if capture.poison is None and self.db.in_transaction:
+            capture.poison = error  # First, for looking may be interrupted, too.
+            if undone():
+                capture.poison = None
+
     def failed(self, error: BaseException) -> NoReturn:
         """Raise ``error`` as ours."""
         if isinstance(error, apsw.AuthError) and self.planner.refusal is not None:
@@ -255,11 +267,11 @@ class Boundaries:
         if isinstance(error, apsw.BindingsError):
             raise ProgrammingError(_bindings_message(str(error))) from error
         if getattr(error, "extendedresult", 0) == apsw.SQLITE_CONSTRAINT_COMMITHOOK:
-            poison = self.capture.poison  # A statement that has ended its transaction by itself, and was not let.
-            if isinstance(poison, errors.CaptureError):
+            cause = self.capture.refusal  # A statement that has ended its transaction by itself, and was not let.
+            if isinstance(cause, errors.CaptureError):
                 # Where it had a savepoint of its own (FTS3 has), the rows are gone and the transaction is still open.
                 self.abandon()
-                raise poison from error
+                raise cause from error
         if isinstance(error, apsw.Error):
             raise translated(error) from error
         try:
@@ -306,8 +318,8 @@ class Boundaries:
         db, stream = self.db, self.stream
         db.set_busy_timeout(int(self.transactions.timeout * 1000))
         self.planner.internal += 1
-        self.capture.enabled = False  # The change to WAL is a commit, and not one of the log.
         try:
+            self.capture.pause()  # The change to WAL is a commit, and not one of the log.
             settings: list[str] = []
             if stream.keyring is not None:
                 settings.append("PRAGMA temp_store = MEMORY")

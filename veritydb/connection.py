@@ -523,7 +523,7 @@ class Connection:
         """Call ``progress_handler`` every ``n`` instructions; if it returns true, the statement is interrupted."""
         session = self._opened()
         made = None if progress_handler is None else functions.progress(progress_handler)
-        session.db.set_progress_handler(made, n, id=_PROGRESS)
+        session.transactions.set_progress_handler(made, n)
 
     @positional_soon("trace_callback")
     def set_trace_callback(self, trace_callback: Callable[[str], Any] | None) -> None:
@@ -748,7 +748,6 @@ _EXTENSIONS = (
     "what an extension writes cannot be foreseen, so none is loaded; register functions and collations from Python "
     "(create_function, create_collation); nothing was changed"
 )
-_PROGRESS = "veritydb program's progress handler"
 _BYPASSES = {
     constants.SQLITE_DBCONFIG_WRITABLE_SCHEMA: (
         "a writable schema changes the schema behind SQLite's back; use CREATE, ALTER and DROP"

@@ -194,6 +194,8 @@ class Planner:
         """Why the authorizer said no, for the error that SQLite then raises."""
         self.user_authorizer: Authorizer | None = None
         db.authorizer = self._authorize
+        self.callbacks = (Planner._authorize.__code__,)
+        """What SQLite calls."""
 
     def reset_authorizer(self) -> None:
         """Install the authorizer anew, which makes SQLite prepare every statement again."""

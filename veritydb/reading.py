@@ -97,7 +97,7 @@ class _Content:
         # With the last of them the schema is complete, so that one carries its digest.
         for group in (after_rows, virtual, views, before_rows):
             if group:
-                group[-1] = replace(group[-1], digest=schema_digest(self._cursor))
+                group[-1] = replace(group[-1], digest=schema_digest(self._db))
                 break
 
         yield from map(_sized, before_rows)
@@ -124,7 +124,7 @@ class _Content:
         yield Schema(f"DROP TABLE {maker}", False, True, b"")
 
     def _counts(self, table: str) -> bool:
-        shape = shape_of(self._cursor, table)
+        shape = shape_of(self._db, table)
         if shape.alias is None:
             return False
         return bool(self._db.column_metadata("main", table, shape.columns[shape.alias].name)[4])
@@ -139,7 +139,7 @@ class _Content:
 
     def rows(self, table: str) -> Iterator[Sized]:
         """Yield the rows of ``table``, in the order of its b-tree, as runs."""
-        shape = shape_of(self._cursor, table)
+        shape = shape_of(self._db, table)
         images: list[Image] = []
         rowids: list[int] = []
         size = 0

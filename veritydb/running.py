@@ -110,10 +110,14 @@ def _run_setting(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: An
     mark = session.statement_mark()
     try:
         before = session.pragma(name)
-        rows = cursor.execute(plan.sql, bindings).fetchall()
-        after = session.pragma(name)
-        if after != before or name == "auto_vacuum":  # SQLite carries this one out while it prepares it.
-            session.capture.add(Setting(name, after))
+        try:
+            rows = cursor.execute(plan.sql, bindings).fetchall()
+            after = session.pragma(name)
+            if after != before or name == "auto_vacuum":  # SQLite carries this one out while it prepares it.
+                session.capture.add(Setting(name, after))
+        except BaseException as error:
+            session.half_logged(error, lambda: session.pragma(name) == before)
+            raise
     except BaseException as error:
         session.statement_failed(error, mark, bare=bare)
     if bare:

@@ -19,6 +19,7 @@ from veritydb.refusals import RESERVED_PREFIX, meta_table
 from veritydb.replay.digest import schema_digest
 
 if TYPE_CHECKING:
+    from veritydb.hooks.capture import StatementMark
     from veritydb.planner import Plan
     from veritydb.session import Session
 
@@ -27,13 +28,21 @@ def run(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> lis
     """Run a schema statement inside a joined transaction and add what it did to the change buffer."""
     if plan.alters and RESERVED_PREFIX in plan.sql.lower():  # The authorizer is not told of the new name.
         raise StatementRefused(f"{meta_table(RESERVED_PREFIX)}; nothing was changed")
-    capture = session.capture
     _settle(session)  # Rows that are read late have to be read while their table is as it was when they changed.
     mark = session.statement_mark()
     before = _schema_version(session)
-    rows = _execute(session, cursor, plan, bindings)
-    if _schema_version(session) == before:
-        return rows  # IF NOT EXISTS of what exists, IF EXISTS of what does not.
+    try:
+        rows = _execute(session, cursor, plan, bindings)
+        if _schema_version(session) != before:  # IF NOT EXISTS of what exists, IF EXISTS of what does not.
+            _log(session, plan, mark)
+    except BaseException as error:
+        session.half_logged(error, lambda: _schema_version(session) == before)
+        raise
+    return rows
+
+
+def _log(session: Session, plan: Plan, mark: StatementMark) -> None:
+    capture = session.capture
     sql = plan.sql
     made_from_query = plan.creates is not None and plan.selects and not plan.virtual
     if made_from_query:
@@ -49,16 +58,20 @@ def run(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> lis
         capture.add_table(plan.creates or "")
     if plan.drops or plan.alters:
         capture.refresh_statistics()
-    return rows
 
 
 def analyze(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> list[tuple[Any, ...]]:
     """Run ANALYZE: its tables are logged as they end up, for only some of their rows are reported."""
     _settle(session)
-    rows = _execute(session, cursor, plan, bindings)
-    _forget_meta_table(session)
-    session.capture.schema_changed()
     session.capture.refresh_statistics()
+    before = _schema_version(session)
+    try:
+        rows = _execute(session, cursor, plan, bindings)
+        _forget_meta_table(session)
+        session.capture.schema_changed()
+    except BaseException as error:
+        session.half_logged(error, lambda: _schema_version(session) == before)
+        raise
     return rows
 
 
@@ -102,7 +115,7 @@ def _digest(session: Session) -> bytes:
     planner = session.planner
     planner.internal += 1
     try:
-        return schema_digest(session.db.cursor())
+        return schema_digest(session.db)
     finally:
         planner.internal -= 1
 

@@ -51,6 +51,7 @@ from veritydb.translation import translated
 _pack = applied.pack
 _SELECT_APPLIED = applied.SELECT
 _TABLE = applied.TABLE
+_PROGRESS = "veritydb program's progress handler"
 _T = TypeVar("_T")
 
 
@@ -109,8 +110,10 @@ class Transactions:
         """Whom to tell of a commit."""
         self.after_commit: Callable[[int], object] | None = None
         """Called with the offset of what this connection has committed; must not raise."""
+        self.progress: tuple[Callable[[], bool], int] | None = None
+        """The program's progress handler, and after how many instructions it is called."""
         self.counters = Counters(db)
-        self.capture = Capture(db, self, _Overflow(self), quiet=planner)
+        self.capture = Capture(db, self, _Overflow(self), quiet=planner, callbacks=planner.callbacks)
 
     # What the session drives ------------------------------------------------------------------------------------------
 
@@ -193,6 +196,7 @@ class Transactions:
         SQLite raised if it stays open (BUSY, a deferred key), the true cause if it was rolled back, OutcomeUnknown.
         """
         active = self._active  # An error that rolls everything back has reset it by the time it arrives here.
+        ours = active or self.capture.poison is not None  # What was refused before it joined is refused for a reason.
         try:
             if self.capture.tail_due:
                 self.join_tail()  # Behind all virtual tables: it hears of the commit when they have written.
@@ -201,7 +205,7 @@ class Transactions:
             self._control.execute(sql)
         except BaseException as error:
             self.capture.unwind(None, error)  # No callback comes while an exception of Python's is on its way.
-            if not active:
+            if not ours:
                 if isinstance(error, apsw.Error):
                     raise translated(error) from error
                 raise
@@ -224,7 +228,7 @@ class Transactions:
                 self._reset()
         elif active:
             # An I/O error inside Sync made SQLite roll back, and what then was committed was nothing.
-            self._after_failure(self.capture.poison or CaptureError("SQLite rolled the transaction back"))
+            self._after_failure(self.capture.refusal or CaptureError("SQLite rolled the transaction back"))
 
     def say(self, actor: str, reason: str) -> None:
         """Set who acts and why, now and from now on; an empty word takes nothing back from the open transaction."""
@@ -247,6 +251,7 @@ class Transactions:
     def interrupted(self) -> None:
         """Finish what a signal's exception may have left between two steps; everything here may be done twice."""
         self.capture.interrupted()
+        self._restore_progress_handler()
         self._inner.execute("")  # A statement that has not been read to its end would keep its lock.
         if not self._db.in_transaction:
             self._reset()
@@ -255,6 +260,15 @@ class Transactions:
         """Roll back what is open; the connection is about to close, which rolls back what this cannot."""
         with contextlib.suppress(apsw.Error):  # A progress handler may interrupt a ROLLBACK.
             self.rollback()
+
+    def set_progress_handler(self, handler: Callable[[], bool] | None, steps: int) -> None:
+        """Have ``handler`` called every ``steps`` instructions, but not while the file follows the log."""
+        self._db.set_progress_handler(handler, steps, id=_PROGRESS)
+        self.progress = None if handler is None else (handler, steps)
+
+    def _restore_progress_handler(self) -> None:
+        if self.progress is not None:
+            self._db.set_progress_handler(*self.progress, id=_PROGRESS)
 
     # What the hooks call ----------------------------------------------------------------------------------------------
 
@@ -334,7 +348,7 @@ class Transactions:
         # The commit raised. If the record was being appended the log decides; if not, SQLite does.
         committed = self._appending and self._fate(error)
         db = self._db
-        failure = self._failure or self.capture.poison
+        failure = self._failure or self.capture.refusal
         if failure is not None and not isinstance(failure, Exception):
             error = failure  # An interruption that our callbacks kept to themselves.
         if not committed:
@@ -355,7 +369,7 @@ class Transactions:
                 self._catch_up_with(failure)
             if isinstance(failure, apsw.Error):
                 raise translated(failure) from failure
-            if failure is self.capture.poison and not isinstance(failure, DatabaseError):
+            if failure is self.capture.refusal and not isinstance(failure, DatabaseError):
                 raise CaptureError(f"a change could not be captured ({failure!r}); rolled back") from failure
             if isinstance(failure, (DatabaseError, MemoryError)):
                 raise failure
@@ -369,10 +383,10 @@ class Transactions:
         try:
             self.recover()
         except Exception as redo_failure:
-            self.broken = redo_failure
+            # Nothing is broken for that: whoever joins next finds the log ahead, as if we had died here.
             unknown = OutcomeUnknown(
                 f"the transaction is committed at offset {offset}, but the file could not follow ({redo_failure}); "
-                "it will when it is opened again"
+                "it will before anything else is written to it, or when it is opened again"
             )
             unknown.committed_offset = offset  # type: ignore[attr-defined]  # told on whatever exception it is
             raise unknown from error
@@ -417,17 +431,25 @@ class Transactions:
     def recover(self, timeout: float | None = None) -> None:
         """Bring the file to the log's end, in a transaction of its own. Nothing may be open.
 
-        Waits ``timeout`` seconds for the log's lock, or as long as the connection always does.
+        Waits ``timeout`` seconds for the log's lock, or as long as the connection always does. The program's progress
+        handler is not asked: what is redone has been committed, and whoever would stop it is too late.
         """
         wait = self.timeout if timeout is None else timeout
-        self.capture.enabled = False
         self._planner.internal += 1
         try:
+            self.capture.pause()
+            if self.progress is not None:
+                self._db.set_progress_handler(None, id=_PROGRESS)
             with self.counters.kept():
                 self._recovery.run(self._db, self._inner, self._log, self._writer, timeout=wait)
+        except BaseException as error:
+            if self._db.in_transaction:
+                self.capture.poison = error  # Nobody who finds this half open may commit it.
+            raise
         finally:
             self._planner.internal -= 1
             self.capture.enabled = True
+            self._restore_progress_handler()
         self._applied = self._version = None
 
     # Inside -----------------------------------------------------------------------------------------------------------

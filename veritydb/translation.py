@@ -55,7 +55,9 @@ def translated(error: apsw.Error) -> Exception:
     code: int = getattr(error, "extendedresult", -1) if getattr(error, "result", -1) >= 0 else -1
     if code < 0:
         return _NOT_SQLITE.get(type(error), errors.InterfaceError)(str(error))
-    made = _BY_CODE.get(code & 0xFF, _DATABASE)(str(error))
+    # Stopped while it prepares a statement anew, SQLite leaves its reason for that in the place of the message.
+    message = "interrupted" if code == apsw.SQLITE_INTERRUPT else str(error)
+    made = _BY_CODE.get(code & 0xFF, _DATABASE)(message)
     if isinstance(made, MemoryError):
         return MemoryError()
     if isinstance(made, errors.Error):

@@ -45,8 +45,8 @@ def run(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> Non
     if outside and unread and not into and schema == "main":
         _renumber(session)
     session.planner.internal += 1
-    session.capture.enabled = False
     try:
+        session.capture.pause()
         before = _auto_vacuum(session)
         cursor.execute(plan.sql, bindings).fetchall()
         if session.db.execute(_COPIED_ONE_BY_ONE).get:

@@ -134,7 +134,9 @@ def verify(
         result.problems.append(f"the file is damaged: {error}")
     except apsw.SQLError as error:
         if _MISSING.search(str(error)):
-            raise MissingFunction(f"the schema needs what is not registered: {error}; use register=…") from error
+            raise MissingFunction(
+                f"the schema needs what is not registered: {error}; register it (register=…, or --register)"
+            ) from error
         raise translated(error) from error
     except apsw.Error as error:
         raise translated(error) from error

@@ -141,8 +141,8 @@ def compare(path: Path, *, key: Any = None, rebuilt: Path | None = None) -> None
     with files.opened(path, key) as life, files.opened(target, key) as again:
         for opened in (life, again):
             assert opened.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        assert differences(life, again) == []
-        assert not different(content(life), content(again))
+        assert (found := differences(life, again)) == [], found
+        assert not (told := different(content(life), content(again))), told
     target.unlink()
 
 

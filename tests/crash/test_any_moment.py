@@ -25,6 +25,7 @@ from tests.crash.ledger import Ledger
 from tests.crash.small import make_small
 from tests.support import files
 from tests.support.life import RAW
+from tests.support.unfollowed import left_behind
 
 if TYPE_CHECKING:
     from tests.conftest import Count
@@ -161,6 +162,119 @@ def go_on(path: Path, db: veritydb.Connection, told: Ledger, numbers: Iterator[i
     except BaseException as error:
         error.add_note(where)
         raise
+
+
+@pytest.mark.parametrize("commit", [bare, explicit])
+def test_wherever_catching_up_is_interrupted_the_program_is_told_the_truth(
+    folder: Path, commit: Callable[[veritydb.Connection, int], None], campaign: bool, count_of: Count
+) -> None:
+    """Another process has died between log and file, and the next change redoes what it has left."""
+    path = folder / "life.db"
+    ledger.create(path, RAW)
+    told = Ledger()
+    numbers = iter(range(1, 10**9))
+    with (
+        contextlib.closing(veritydb.connect(path, key=RAW, isolation_level=None, timeout=TIMEOUT)) as dying,
+        contextlib.closing(veritydb.connect(path, key=RAW, isolation_level=None, timeout=TIMEOUT)) as db,
+    ):
+        for at in range(1, PLACES_MAX, 1 if campaign else 11):
+            left, number = next(numbers), next(numbers)
+            told.attempted |= {left, number}
+            with left_behind(dying), pytest.raises(veritydb.OutcomeUnknown):
+                ledger.single(dying, left)
+            told.acknowledged.add(left)
+            interrupting = Interrupting(at)
+            offset: int | None = None
+            try:
+                with interrupting:
+                    commit(db, number)
+                offset = db.last_offset
+            except Interrupted as interruption:
+                offset = getattr(interruption, "committed_offset", None)
+            where = interrupting.where
+            assert not db.in_transaction or commit is explicit, where
+            if db.in_transaction:
+                db.rollback()
+            (told.acknowledged if offset is not None else told.refused).add(number)
+            go_on(path, db, told, numbers, where)
+            if not where:
+                break
+    count_of("places of catching up that were interrupted", at)
+    ledger.examine(path, told, key=RAW)
+
+
+def schema(db: veritydb.Connection, number: int) -> None:
+    db.execute(f"CREATE TABLE made_{number}(id INTEGER PRIMARY KEY, a)")
+    db.execute(f"INSERT INTO made_{number}(a) VALUES (1)")
+    db.execute(f"CREATE TABLE copied_{number} AS SELECT a FROM made_{number}")
+    db.execute(f"ALTER TABLE made_{number} ADD COLUMN b")
+    db.execute(f"DROP TABLE made_{number}")
+    db.execute(f"DROP TABLE copied_{number}")
+
+
+def settings(db: veritydb.Connection, number: int) -> None:
+    db.execute(f"PRAGMA user_version = {number}")
+    db.execute("ANALYZE")
+    db.execute(f"PRAGMA application_id = {number}")
+
+
+def pieces(db: veritydb.Connection, number: int) -> None:
+    with db.blobopen("pieces", "piece", 1) as blob:
+        blob.write(number.to_bytes(4))
+        blob.write(number.to_bytes(4))
+
+
+def words(db: veritydb.Connection, number: int) -> None:
+    db.execute("INSERT INTO words VALUES (?)", (f"number {number}",))
+    db.execute("SAVEPOINT s")
+    db.execute("INSERT INTO words VALUES ('not to stay')")
+    db.execute("ROLLBACK TO s")
+    db.execute("UPDATE words SET x = x || ' again' WHERE rowid = (SELECT max(rowid) FROM words)")
+
+
+def late(db: veritydb.Connection, number: int) -> None:
+    db.execute("INSERT INTO late(a) VALUES (?)", (number,))
+    db.execute("UPDATE late SET a = a + 1 WHERE id = (SELECT max(id) FROM late)")
+    db.execute("INSERT OR IGNORE INTO late(id, a) VALUES (1, 'no')")
+
+
+@pytest.mark.parametrize("explicit", [True, False])
+@pytest.mark.parametrize("work", [schema, settings, pieces, words, late])
+def test_what_is_committed_after_an_interruption_is_what_the_log_says(
+    folder: Path, work: Callable[[veritydb.Connection, int], None], explicit: bool, campaign: bool, count_of: Count
+) -> None:
+    """A program may go on with a transaction in the middle of which something was raised."""
+    path = folder / "life.db"
+    with contextlib.closing(veritydb.connect(path, key=RAW, isolation_level=None, timeout=TIMEOUT)) as db:
+        db.execute("CREATE TABLE pieces(id INTEGER PRIMARY KEY, piece)")
+        db.execute("INSERT INTO pieces VALUES (1, zeroblob(8))")
+        db.execute("CREATE INDEX with_id ON pieces(id)")
+        db.execute("CREATE VIRTUAL TABLE words USING fts5(x)")
+        db.execute("CREATE TABLE late(id INTEGER PRIMARY KEY AUTOINCREMENT, a, b AS (a || '!'))")
+        for at in range(1, PLACES_MAX, 1 if campaign else 37):
+            interrupting = Interrupting(at)
+            try:
+                with interrupting:
+                    if explicit:
+                        db.execute("BEGIN")
+                    work(db, at)
+            except Interrupted:
+                pass
+            except veritydb.Error as error:
+                error.add_note(interrupting.where)
+                raise
+            try:
+                if db.in_transaction:
+                    db.execute("COMMIT")
+            except (Interrupted, veritydb.CaptureError):
+                assert not db.in_transaction, interrupting.where
+            if campaign:
+                ledger.compare(path, key=RAW)
+            if not interrupting.where:
+                break
+        db.execute("INSERT INTO words VALUES ('life goes on')")
+    count_of("places of a transaction that were interrupted, and it was committed", at)
+    ledger.compare(path, key=RAW)
 
 
 @pytest.mark.parametrize("state", beginnings.STATES)

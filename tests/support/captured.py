@@ -72,7 +72,7 @@ class Captured:
 
     def setup(self, script: str) -> None:
         """Run a script that is not captured."""
-        self.capture.enabled = False
+        self.capture.pause()
         self.db.execute(script).fetchall()
         self.capture.enabled = True
 

@@ -6,8 +6,10 @@ with ``--json``, an object) and the exit code of its kind; only a fault of Verit
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
+import re
 import signal
 import sqlite3
 import sys
@@ -64,6 +66,18 @@ app.add_typer(node_command.app, name="node")
 app.add_typer(cluster_command.app, name="cluster")
 app.add_typer(consumers_command.app, name="consumers")
 app.add_typer(streams_command.app, name="streams")
+
+
+def _let_paragraphs_flow(group: typer.Typer) -> None:
+    # Typer's rich mode breaks lines of a second paragraph where the docstring does, whatever the terminal's width.
+    for command in group.registered_commands:
+        command.help = command.help or re.sub(r"(?<=\S)\n(?=\S)", " ", inspect.getdoc(command.callback) or "")
+    for inner in group.registered_groups:
+        if inner.typer_instance is not None:
+            _let_paragraphs_flow(inner.typer_instance)
+
+
+_let_paragraphs_flow(app)
 
 
 def _version(wanted: bool) -> None:

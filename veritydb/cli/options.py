@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -21,12 +23,22 @@ KeyFile: TypeAlias = Annotated[
     ),
 ]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Write JSON, for programs.")]
+
+
+def _find_here(value: str | None) -> str | None:
+    # As `python -m` would. Last, so that no file that happens to lie here hides a module of somebody else's.
+    if value is not None and (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)
+    return value
+
+
 Register: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--register",
         metavar="MODULE:FUNCTION",
-        help="A function that registers the SQL functions and collations that the schema needs.",
+        help="A function that registers the SQL functions and collations that the schema needs. MODULE may lie here.",
+        callback=_find_here,
         show_default=False,
     ),
 ]

@@ -39,7 +39,7 @@ def read_catalog(cursor: apsw.Cursor) -> Catalog:
         hidden = kind == "shadow" or name.lower().startswith("sqlite_") or reserved(name)
         if name in ("sqlite_schema", "sqlite_master"):
             continue
-        shape = shape_of(cursor, name)
+        shape = shape_of(cursor.connection, name)
         columns = tuple(column.name for column in shape.columns)
         key = tuple(place for place, _ in shape.key)
         tables[name.lower()] = Table(name, columns, key, hidden)

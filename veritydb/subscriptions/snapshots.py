@@ -71,7 +71,7 @@ def tables_of(db: apsw.Connection, wanted: Callable[[Table], bool]) -> list[Tabl
 
 def rows_of(db: apsw.Connection, table: Table) -> Iterator[tuple[RowId, Image]]:
     """Yield the rows of a table, each with what names it."""
-    for rowid, image in RowReader(db, shape_of(db.cursor(), table.name)):
+    for rowid, image in RowReader(db, shape_of(db, table.name)):
         yield tuple(image[column] for column in table.key) if table.key else rowid, image
 
 
