@@ -13,8 +13,9 @@ import time
 import pytest
 
 import veritydb
-from tests.cluster.groups import PATIENCE, cluster
-from veritydb import follower, kernel, verify
+from tests.cluster.groups import PATIENCE
+from tests.cluster.machines import KEY, begin, catch_up, reach_of, seen, texts
+from veritydb import follower, kernel
 from veritydb.cluster.group_log import GroupLog
 from veritydb.cluster.reaching import reach
 from veritydb.cluster.session import Session
@@ -26,103 +27,6 @@ from veritydb.errors import (
     OutcomeUnknown,
     WrongKey,
 )
-
-KEY = "correct horse"
-
-
-@pytest.fixture(scope="module")
-def nodes(tmp_path_factory):
-    """Three nodes that all tests of this module use, and leave running."""
-    with cluster(tmp_path_factory.mktemp("nodes") / "cluster") as made:
-        made.start_all()
-        yield made
-
-
-@pytest.fixture
-def own_nodes(tmp_path):
-    """Three nodes for a test that stops some."""
-    with cluster(tmp_path / "cluster") as made:
-        made.start_all()
-        yield made
-
-
-class Machines:
-    """Applications on machines of their own: a folder each."""
-
-    def __init__(self, path, nodes, stream):
-        self.path, self.nodes, self.stream = path, nodes, stream
-        self.cluster = nodes.folder / "client"
-
-    def file(self, machine):
-        folder = self.path / machine
-        folder.mkdir(exist_ok=True)
-        return folder / "clinic.db"
-
-    def connect(self, machine="a", **options):
-        options = {"key": KEY, "timeout": PATIENCE, "stream": self.stream, **options}
-        return veritydb.connect(self.file(machine), cluster=self.cluster, **options)
-
-    def check(self):
-        """Stop following; every machine's copy is whole, its file is what the copy says, and all agree."""
-        follower.stop_all()
-        ends = set()
-        for folder in self.path.iterdir():
-            if (folder / "clinic.db").exists():
-                with contextlib.closing(self.connect(folder.name)) as db:
-                    db.execute("SELECT 1")
-                    catch_up(db)
-                follower.stop_all()
-                report = verify.verify(folder / "clinic.db", key=KEY)
-                assert report.problems == []
-                ends.add((report.chain.transactions, report.chain.head))
-        assert len(ends) == 1, ends
-
-
-def catch_up(db):
-    """Wait until the file has all that the group has."""
-    session = db._session
-    next_offset, _ = reach_of(db).end(session.stream.log.stream, timeout=PATIENCE)
-    deadline = time.monotonic() + PATIENCE
-    while session.applied() < next_offset:
-        assert time.monotonic() < deadline, f"at {session.applied()} of {next_offset}"
-        time.sleep(0.005)
-
-
-def reach_of(db):
-    return db._session.stream.log.client
-
-
-@pytest.fixture
-def machines(tmp_path, nodes, request):
-    made = Machines(tmp_path, nodes, f"clinic {os.urandom(4).hex()}")
-    yield made
-    made.check()
-
-
-@pytest.fixture
-def own_machines(tmp_path, own_nodes):
-    made = Machines(tmp_path, own_nodes, "clinic")
-    yield made
-    made.check()
-
-
-def begin(machines, machine="a"):
-    db = machines.connect(machine)
-    with db:
-        db.execute("CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT)")
-    return db
-
-
-def texts(db):
-    return [text for (text,) in db.execute("SELECT text FROM notes ORDER BY id")]
-
-
-def seen(db, count):
-    deadline = time.monotonic() + PATIENCE
-    while len(texts(db)) < count:
-        assert time.monotonic() < deadline, texts(db)
-        time.sleep(0.002)
-    return texts(db)
 
 
 def test_what_one_machine_commits_another_one_reads(machines):

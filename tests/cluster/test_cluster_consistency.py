@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route
 
 import veritydb
-from tests.cluster.test_cluster_connection import Machines, begin, catch_up, machines, nodes, texts  # noqa: F401
+from tests.cluster.machines import begin, texts
 from veritydb import consistency, follower
 from veritydb.consistency import Consistency, ConsistencyWSGI, format_tokens, parse_tokens, scope
 from veritydb.errors import ConfigurationError, ConsistencyTimeout, CursorMalformed, GroupUnavailable, ProgrammingError
@@ -37,7 +37,7 @@ def held(monkeypatch):
 
 
 @pytest.fixture
-def two(machines, held):  # noqa: F811  pytest's way
+def two(machines, held):
     """Machine a, which has written, and b, whose file does not know of it."""
     a = begin(machines)
     b = machines.connect("b", timeout=0.3, isolation_level=None)
@@ -94,7 +94,7 @@ def test_synchronized_sees_everything_that_was_committed_before(two):
     assert not b.in_transaction
 
 
-def test_a_connection_may_always_be_synchronized(two, machines):  # noqa: F811  pytest's way
+def test_a_connection_may_always_be_synchronized(two, machines):
     a, _, gate = two
     gate.set()
     with contextlib.closing(machines.connect("c", consistency="synchronized", timeout=30)) as c:
@@ -193,7 +193,7 @@ class Browser:
 
 
 @pytest.fixture
-def web(machines, held):  # noqa: F811  pytest's way
+def web(machines, held):
     a = machines.connect("a", check_same_thread=False)
     with a:
         a.execute("CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT)")

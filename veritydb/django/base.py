@@ -4,6 +4,7 @@ Django imports this module and looks for ``DatabaseWrapper``. Options beyond tho
 
 ``key``         passphrase, raw key or key provider, as for :func:`veritydb.connect`
 ``key_file``    a file that holds the key
+``cluster``     where a cluster's nodes are, ``stream`` and ``consistency``: as for :func:`veritydb.connect`
 ``actor``       who makes the transactions when nobody is said to act (:mod:`veritydb.django.acting`)
 ``on_missing``  "rebuild" or "new", as for :func:`veritydb.connect`
 ``register``    ``"module:function"`` or a function, called with each new connection to register what the schema
@@ -52,7 +53,7 @@ _OPTIONS = frozenset(
     (
         *("timeout", "detect_types", "isolation_level", "check_same_thread", "factory", "cached_statements", "uri"),
         *("autocommit", "transaction_mode", "init_command"),
-        *("key", "key_file", "actor", "on_missing", "register"),
+        *("key", "key_file", "actor", "on_missing", "register", "cluster", "stream", "consistency"),
     )
 )
 

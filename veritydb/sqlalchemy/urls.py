@@ -21,6 +21,8 @@ from urllib.parse import quote, urlencode
 
 from sqlalchemy.exc import ArgumentError
 
+from veritydb.consistency import check
+from veritydb.errors import ConfigurationError
 from veritydb.keys import EnvKeyProvider, FileKeyProvider
 
 if TYPE_CHECKING:
@@ -47,6 +49,8 @@ _OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
     "actor": (str, "text"),
     "cached_statements": (int, "a number"),
     "check_same_thread": (_switch, "true or false"),
+    "cluster": (str, "a path or addresses"),
+    "consistency": (check, "default, synchronized or eventual"),
     "detect_types": (int, "a number"),
     "isolation_level": (str, "text"),
     "key": (str, "text"),
@@ -54,6 +58,7 @@ _OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
     "key_file": (FileKeyProvider, "a path"),
     "on_missing": (str, "text"),
     "register": (_function, "module:function"),
+    "stream": (str, "text"),
     "timeout": (float, "a number of seconds"),
     "uri": (_switch, "true or false"),
 }
@@ -107,7 +112,7 @@ def _value(name: str, text: str) -> Any:
     read, expected = _OPTIONS[name]
     try:
         return read(text)
-    except (ValueError, KeyError, TypeError, ImportError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, ImportError, AttributeError, ConfigurationError) as error:
         raise ArgumentError(f"the URL option {name!r} should be {expected}, not {text!r}") from error
 
 
