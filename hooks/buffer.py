@@ -15,7 +15,8 @@ from itertools import chain
 from typing import Any, Protocol, TypeAlias, cast
 
 from veritydb.errors import CaptureError
-from veritydb.events import BlobWrite, Clear, Event, Image, Images, Op, Rows, Schema, Value
+from veritydb.events import BlobWrite, Clear, Event, Images, Op, Rows, Schema, Value
+from veritydb.few_rows import FEW, RowChange
 from veritydb.hooks.images import Kind, Table, mend_short_rows
 
 INSERT = 18
@@ -93,6 +94,42 @@ class Run:
         if length < len(self.rowids):
             values = length * self.width
             del self.before[values:], self.after[values:], self.rowids_after[length:], self.rowids[length:]
+
+    def changes(self) -> list[RowChange]:
+        """Return the run row by row."""
+        table, rowids, code = self.table, self.rowids, self.code
+        op, name, keyed = _OPS[code], table.name, table.without_rowid
+        before, after = self.before, self.after
+        if table.real_columns and code != INSERT:
+            before = mend_short_rows(before, self.width, table.real_columns)
+        if len(rowids) == 1:
+            return [
+                (
+                    op,
+                    name,
+                    None if keyed else rowids[0],
+                    self.rowids_after[0] if code == UPDATE else None,
+                    None if code == INSERT else before,
+                    None if code == DELETE else after,
+                )
+            ]
+        width = self.width
+        changes: list[RowChange] = []
+        at = 0
+        for number, rowid in enumerate(rowids):
+            end = at + width
+            changes.append(
+                (
+                    op,
+                    name,
+                    None if keyed else rowid,
+                    self.rowids_after[number] if code == UPDATE else None,
+                    None if code == INSERT else before[at:end],
+                    None if code == DELETE else after[at:end],
+                )
+            )
+            at = end
+        return changes
 
     def event(self) -> Rows:
         """Return the run as it is logged."""
@@ -350,29 +387,25 @@ class ChangeBuffer:
                 append(entry.event())
         return events
 
-    def single(self) -> tuple[Op, str, int | None, int | None, Image | None, Image | None] | None:
-        """Return the one row change that is all of the transaction, or None: the commonest commit, without an event.
+    def few(self) -> list[RowChange] | None:
+        """Return the row changes that are all of the transaction, or None if they are many or not all there is.
 
-        The values are those of :func:`veritydb.codec.encode_single`: op, table, rowid, rowid after, before, after.
+        So the commonest commits need no events; :func:`veritydb.codec.encode_rows` takes them.
         """
-        entries = self._entries
-        if len(entries) != 1 or self._parts:
+        if self._parts:
             return None
-        run = entries[0]
-        if type(run) is not Run or len(run.rowids) != 1:
-            return None
-        table = run.table
-        if table.kind is not Kind.PLAIN:
-            return None
-        code = run.code
-        rowid = None if table.without_rowid else run.rowids[0]
-        if code == INSERT:
-            return Op.INSERT, table.name, rowid, None, None, tuple(run.after)
-        before = tuple(mend_short_rows(run.before, len(run.before), table.real_columns))
-        if code == DELETE:
-            return Op.DELETE, table.name, rowid, None, before, None
-        rowid_after = None if rowid is None else run.rowids_after[0]
-        return Op.UPDATE, table.name, rowid, rowid_after, before, tuple(run.after)
+        room = FEW
+        changes: list[RowChange] = []
+        for run in self._entries:
+            if type(run) is not Run or run.table.kind is not Kind.PLAIN:
+                return None
+            count = len(run.rowids)
+            room -= count
+            if room < 0:
+                return None
+            if count:
+                changes += run.changes()
+        return changes or None
 
     # ---- the overflow
 

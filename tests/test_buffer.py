@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tests.support.captured import Parts
 from veritydb.errors import CaptureError
 from veritydb.events import Clear, Event, Op, Rows, Schema, Setting
+from veritydb.few_rows import FEW
 from veritydb.hooks.buffer import DELETE, INSERT, UPDATE, ChangeBuffer, Mark
 from veritydb.hooks.images import Kind, Table, has_real_affinity, mend_short_rows
 
@@ -78,7 +79,7 @@ def test_a_table_without_rowid_has_none_in_its_runs() -> None:
     ] * 2
     buffer.clear()
     put(buffer, keyed("k"), INSERT, 0)
-    assert buffer.single() == (Op.INSERT, "k", None, None, None, (0,))
+    assert buffer.few() == [(Op.INSERT, "k", None, None, None, [0])]
 
 
 def test_truncation_cuts_the_run_in_which_the_mark_lies() -> None:
@@ -125,30 +126,55 @@ def test_an_added_run_is_kept_whole_by_a_mark_behind_it() -> None:
     assert everything(buffer, parts) == [insert("t", 1, 2, 3)]
 
 
-def test_a_single_row_is_told_without_an_event_and_anything_else_is_not() -> None:
+def test_few_rows_are_told_without_events_and_anything_else_is_not() -> None:
     buffer = ChangeBuffer()
-    assert buffer.single() is None
+    assert buffer.few() is None
     put(buffer, T, UPDATE, 1, "x", 2)
-    assert buffer.single() == (Op.UPDATE, "t", 1, 2, ("x",), ("x",))
-    put(buffer, T, UPDATE, 3, "x")
-    assert buffer.single() is None
-    buffer.clear()
-    buffer.add(Setting("user_version", 1))
-    assert buffer.single() is None
-    buffer.clear()
+    assert buffer.few() == [(Op.UPDATE, "t", 1, 2, ["x"], ["x"])]
+    put(buffer, T, UPDATE, 3, "y")
     put(buffer, T, DELETE, 7, 1.5)
-    assert buffer.single() == (Op.DELETE, "t", 7, None, (1.5,), None)
+    assert buffer.few() == [
+        (Op.UPDATE, "t", 1, 2, ["x"], ["x"]),
+        (Op.UPDATE, "t", 3, 3, ["y"], ["y"]),
+        (Op.DELETE, "t", 7, None, [1.5], None),
+    ]
+    for rowid in range(FEW - 3):
+        put(buffer, U, INSERT, rowid)
+    few = buffer.few()
+    assert few is not None
+    assert len(few) == FEW
+    put(buffer, U, INSERT, 99)
+    assert buffer.few() is None
+    buffer.clear()
+    put(buffer, T, INSERT, 1)
+    buffer.add(Setting("user_version", 1))
+    assert buffer.few() is None
 
 
-def test_short_rows_are_mended_in_runs_and_in_a_single_row() -> None:
+def test_an_emptied_run_is_no_row() -> None:
+    buffer = ChangeBuffer()
+    put(buffer, T, INSERT, 1)
+    mark = buffer.mark()
+    buffer.end_run()
+    put(buffer, T, INSERT, 2)
+    buffer.drop_runs(mark, lambda _: True)
+    assert buffer.few() == [(Op.INSERT, "t", 1, None, None, [0])]
+    buffer.drop_runs((0, -1), lambda _: True)
+    assert buffer.few() is None
+
+
+def test_short_rows_are_mended_in_runs_and_in_few_rows() -> None:
     table = Table("t")
     table.real_columns = (0,)
     buffer = ChangeBuffer()
     put(buffer, table, DELETE, 1, 7)
-    single = buffer.single()
-    assert single is not None
-    assert single[4] is not None
-    assert type(single[4][0]) is float
+    put(buffer, table, DELETE, 2, 7)
+    put(buffer, table, UPDATE, 3, 7)
+    few = buffer.few()
+    assert few is not None
+    for _, _, _, _, before, _ in few:
+        assert before is not None
+        assert type(before[0]) is float
     event = buffer.events()[0]
     assert isinstance(event, Rows)
     assert event.before is not None
@@ -267,7 +293,7 @@ def test_rows_of_an_ignored_table_are_no_events() -> None:
     buffer = ChangeBuffer()
     put(buffer, Table("gone", Kind.IGNORED), INSERT, 1)
     assert buffer.events() == []
-    assert buffer.single() is None
+    assert buffer.few() is None
 
 
 def test_the_overflow_is_remembered_by_table_and_schema_statement() -> None:

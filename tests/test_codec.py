@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.events import exact, identities, integers, names, parts, plain_images, raw_texts, texts
-from veritydb import single_row
-from veritydb.codec import Piece, decode_part, encode_part, encode_single
+from veritydb import few_rows
+from veritydb.codec import Piece, decode_part, encode_part, encode_rows
 from veritydb.columns import FREE_NULLS
 from veritydb.errors import LogDamaged, TransactionTooLarge
 from veritydb.events import BlobWrite, Clear, Cut, Genesis, Image, Op, RawText, Rows, Schema, Sequence, Setting
+from veritydb.few_rows import FEW, pack_rows, unpack_rows
 from veritydb.schemas import record
-from veritydb.single_row import pack_single, unpack_single
 from veritydb.sqlite_record import encode_record
 
 ID = bytes(range(16))
@@ -38,100 +38,154 @@ def test_any_part_comes_back_exactly(pieces: list[Piece]) -> None:
 
 
 @st.composite
-def single_rows(draw: st.DrawFn) -> tuple[Any, ...]:
-    """Return the arguments of encode_single."""
+def changes(draw: st.DrawFn) -> tuple[Any, ...]:
+    """Return one of the rows that encode_rows takes."""
     op = draw(st.sampled_from(Op))
     rowid = draw(st.none() | integers)
     rowid_after = draw(st.none() | integers) if op is Op.UPDATE and rowid is not None else None
     before = None if op is Op.INSERT else draw(plain_images)
     after = None if op is Op.DELETE else draw(plain_images)
-    return draw(identities), draw(names), draw(texts), op, draw(names), rowid, rowid_after, before, after
+    return op, draw(st.sampled_from("tu") | names), rowid, rowid_after, before, after
+
+
+@st.composite
+def few(draw: st.DrawFn) -> tuple[Any, ...]:
+    """Return the arguments of encode_rows."""
+    rows = draw(st.lists(changes(), min_size=1, max_size=4) | st.lists(changes(), min_size=FEW, max_size=FEW))
+    return draw(identities), draw(names), draw(texts), rows
+
+
+def one(op: int, table: str, *rest: Any) -> tuple[Any, ...]:
+    """Return the arguments of encode_rows for one row."""
+    return ID, "", "", [(op, table, *rest)]
 
 
 def as_piece(arguments: tuple[Any, ...]) -> Piece:
-    identity, actor, reason, op, table, rowid, rowid_after, before, after = arguments
-    rows = Rows(
+    identity, actor, reason, changes = arguments
+    return Piece(identity, actor, reason, [as_run(*change) for change in changes], False)
+
+
+def as_run(op: int, table: str, rowid: Any, rowid_after: Any, before: Any, after: Any) -> Rows:
+    return Rows(
         table,
-        op,
+        Op(op),
         None if rowid is None else [rowid],
         None if rowid_after is None or rowid_after == rowid else [rowid_after],
         None if before is None else [before],
         None if after is None else [after],
     )
-    return Piece(identity, actor, reason, [rows], False)
+
+
+def row_by_row(pieces: list[Piece]) -> list[Piece]:
+    """Return the pieces with each run cut into runs of one row."""
+
+    def cut(rows: Any) -> list[Rows]:
+        return [
+            as_run(
+                rows.op,
+                rows.table,
+                None if rows.rowids is None else rows.rowids[at],
+                None if rows.rowids_after is None else rows.rowids_after[at],
+                None if rows.before is None else rows.before[at],
+                None if rows.after is None else rows.after[at],
+            )
+            for at in range(len(rows))
+        ]
+
+    return [piece._replace(events=[row for event in piece.events for row in cut(event)]) for piece in pieces]
 
 
 def built(arguments: tuple[Any, ...]) -> bytes:
-    """Return the message of one row as Cap'n Proto builds it, structs first."""
-    identity, actor, reason, op, table, rowid, rowid_after, before, after = arguments
+    """Return the message of few rows as Cap'n Proto builds it, structs first."""
+    identity, actor, reason, changes = arguments
     part = record.Part.new_message()
     transaction = part.init("transactions", 1)[0]
-    row = transaction.init("events", 1)[0].init("row")
+    rows = [event.init("row") for event in transaction.init("events", len(changes))]
     transaction.idHigh = int.from_bytes(identity[:8], "little")
     transaction.idLow = int.from_bytes(identity[8:], "little")
-    row.table = table
+    for row, (_, table, *_) in zip(rows, changes, strict=True):
+        row.table = table
     transaction.actor = actor
     transaction.reason = reason
-    row.op = int(op)
-    if rowid is not None:
-        row.hasRowid = True
-        row.rowid = rowid
-        row.rowidAfter = rowid if rowid_after is None else rowid_after
-    if before is not None:
-        row.before = encode_record(before)
-    if after is not None:
-        row.after = encode_record(after)
+    for row, (op, _, rowid, rowid_after, before, after) in zip(rows, changes, strict=True):
+        row.op = int(op)
+        if rowid is not None:
+            row.hasRowid = True
+            row.rowid = rowid
+            row.rowidAfter = rowid if rowid_after is None else rowid_after
+        if before is not None:
+            row.before = encode_record(before)
+        if after is not None:
+            row.after = encode_record(after)
     return bytes(part.to_bytes())
 
 
-@given(single_rows())
-def test_one_row_is_the_very_message_that_capnp_builds(arguments: tuple[Any, ...]) -> None:
-    assert encode_single(*arguments) == built(arguments)
+@given(few())
+def test_few_rows_are_the_very_message_that_capnp_builds(arguments: tuple[Any, ...]) -> None:
+    assert encode_rows(*arguments) == built(arguments)
 
 
-@given(single_rows())
-def test_one_row_comes_back_exactly_by_either_way(arguments: tuple[Any, ...]) -> None:
+@given(few())
+def test_few_rows_come_back_exactly_by_either_way(arguments: tuple[Any, ...]) -> None:
     expected = exact([as_piece(arguments)])
-    data = encode_single(*arguments)
-    assert unpack_single(data) is not None
-    assert exact(decode_part(data)) == expected
+    data = encode_rows(*arguments)
+    assert unpack_rows(data) is not None
+    assert exact(row_by_row(decode_part(data))) == expected
     general = encode_part([as_piece(arguments)])
-    assert unpack_single(general) is None  # Its layout is another one, so this went through Cap'n Proto.
+    assert unpack_rows(general) is None  # Its layout is another one, so this went through Cap'n Proto.
     assert exact(decode_part(general)) == expected
 
 
-@given(single_rows())
+@given(few())
 def test_row_form_and_column_form_say_the_same(arguments: tuple[Any, ...]) -> None:
-    wanted = as_piece(arguments)
-    (rows,) = wanted.events
-    assert isinstance(rows, Rows)
-    # A run that is to be applied as a set is always stored by column.
-    by_column = Rows(rows.table, rows.op, rows.rowids, rows.rowids_after, rows.before, rows.after, net=True)
-    (back,) = decode_part(encode_part([wanted._replace(events=[by_column])]))[0].events
-    assert exact(back) == exact(by_column)
-    assert exact(back.before) == exact(rows.before)
-    assert exact(back.after) == exact(rows.after)
+    wanted = decode_part(encode_rows(*arguments))
+    for rows in wanted[0].events:
+        assert isinstance(rows, Rows)
+        # A run that is to be applied as a set is always stored by column.
+        by_column = Rows(rows.table, rows.op, rows.rowids, rows.rowids_after, rows.before, rows.after, net=True)
+        (back,) = decode_part(encode_part([wanted[0]._replace(events=[by_column])]))[0].events
+        assert exact(back) == exact(by_column)
+        assert isinstance(back, Rows)
+        assert exact(back.before) == exact(rows.before)
+        assert exact(back.after) == exact(rows.after)
+
+
+def test_rows_of_one_kind_that_follow_each_other_are_one_run() -> None:
+    data = encode_rows(
+        ID,
+        "ada",
+        "a reason",
+        [
+            (Op.INSERT, "t", 1, None, None, (1, "x")),
+            (Op.INSERT, "t", 2, None, None, [2, "y"]),
+            (Op.INSERT, "t", 3, None, None, (3,)),
+            (Op.UPDATE, "t", 1, 9, (1, "x"), (9, "x")),
+            (Op.UPDATE, "t", 2, None, (2, "y"), (2, "z")),
+            (Op.UPDATE, "w", None, None, ("k",), ("l",)),
+            (Op.DELETE, "w", None, None, ("l",), None),
+            (Op.DELETE, "w", None, None, ("m",), None),
+            (Op.INSERT, "t", 1, None, None, (1, "x")),
+        ],
+    )
+    assert decode_part(data) == [
+        piece(
+            Rows("t", Op.INSERT, [1, 2], None, None, [(1, "x"), (2, "y")]),
+            Rows("t", Op.INSERT, [3], None, None, [(3,)]),
+            Rows("t", Op.UPDATE, [1, 2], [9, 2], [(1, "x"), (2, "y")], [(9, "x"), (2, "z")]),
+            Rows("w", Op.UPDATE, None, None, [("k",)], [("l",)]),
+            Rows("w", Op.DELETE, None, None, [("l",), ("m",)], None),
+            Rows("t", Op.INSERT, [1], None, None, [(1, "x")]),
+        )
+    ]
 
 
 @given(raw_texts)
-def test_one_row_with_invalid_text_is_stored_by_column(raw: RawText) -> None:
-    data = encode_single(ID, "", "", Op.UPDATE, "t", 7, 8, (1, raw), (raw, "x"))
+def test_a_row_with_invalid_text_is_stored_by_column(raw: RawText) -> None:
+    arguments = one(Op.UPDATE, "t", 7, 8, (1, raw), (raw, "x"))
+    data = encode_rows(*arguments)
     with record.Part.from_bytes(data) as part:
         assert part.transactions[0].events[0].which() == "rows"
-    assert exact(decode_part(data)) == exact([as_piece((ID, "", "", Op.UPDATE, "t", 7, 8, (1, raw), (raw, "x")))])
-
-
-@pytest.mark.parametrize("op", [Op.INSERT, Op.DELETE])
-def test_a_rowid_after_counts_for_an_update_alone(op: Op) -> None:
-    """The hook tells two rowids for each change."""
-    image = (1,)
-    arguments = (None, image) if op is Op.INSERT else (image, None)
-    data = encode_single(ID, "", "", op, "t", 7, 99, *arguments)
-    assert data == encode_single(ID, "", "", op, "t", 7, None, *arguments)
-    (back,) = decode_part(data)[0].events
-    assert isinstance(back, Rows)
-    assert back.rowids == [7]
-    assert back.rowids_after is None
+    assert exact(decode_part(data)) == exact([as_piece(arguments)])
 
 
 def test_a_rowid_after_that_is_the_same_comes_back_too() -> None:
@@ -146,7 +200,7 @@ def test_one_row_without_net_is_stored_as_a_row() -> None:
 
 
 def test_what_was_remembered_for_texts_is_not_mixed_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(single_row, "_SHAPES_MAX", 3)
+    monkeypatch.setattr(few_rows, "_SHAPES_MAX", 3)
     for _ in range(2):
         for actor, reason, table in [
             ("a", "b", "c"),
@@ -155,7 +209,7 @@ def test_what_was_remembered_for_texts_is_not_mixed_up(monkeypatch: pytest.Monke
             ("a", "bc", ""),
             ("x" * 9999, "", ""),
         ]:
-            (back,) = decode_part(encode_single(ID, actor, reason, 1, table, 1, None, None, (1,)))
+            (back,) = decode_part(encode_rows(ID, actor, reason, [(1, table, 1, None, None, (1,))]))
             assert (back.actor, back.reason) == (actor, reason)
             (rows,) = back.events
             assert isinstance(rows, Rows)
@@ -164,8 +218,8 @@ def test_what_was_remembered_for_texts_is_not_mixed_up(monkeypatch: pytest.Monke
 
 def test_a_row_of_two_thousand_columns_comes_back() -> None:
     image = tuple("x" * (at % 70) if at % 3 else at for at in range(2000))
-    arguments = (ID, "a", "b", Op.UPDATE, "wide", 1, None, image, image)
-    assert decode_part(encode_single(*arguments)) == [as_piece(arguments)]
+    arguments = one(Op.UPDATE, "wide", 1, None, image, image)
+    assert decode_part(encode_rows(*arguments)) == [as_piece(arguments)]
     many = [piece(inserted(image, image, image))]
     assert decode_part(encode_part(many)) == many
 
@@ -211,13 +265,13 @@ def test_what_exceeds_the_format_is_too_large_before_anything_is_written(monkeyp
     """Zeros of the operating system that nobody touches take no memory."""
     with pytest.raises(TransactionTooLarge, match="rolled back"):
         encode_part([piece(BlobWrite("t", 1, "c", 0, bytes(1 << 29), b""))])
-    monkeypatch.setattr(single_row, "WORDS_MAX", 100)
+    monkeypatch.setattr(few_rows, "WORDS_MAX", 100)
     with pytest.raises(TransactionTooLarge, match="rolled back"):
-        encode_single(ID, "", "", 1, "t", 1, None, None, ("x" * 800,))
+        encode_rows(*one(1, "t", 1, None, None, ("x" * 800,)))
     with pytest.raises(TransactionTooLarge, match="rolled back"):
-        encode_single(ID, "x" * 800, "", 1, "t", 1, None, None, (1,))
+        encode_rows(ID, "x" * 800, "", [(1, "t", 1, None, None, (1,))])
     with pytest.raises(TransactionTooLarge, match="rolled back"):
-        encode_single(ID, "x" * 799, "", 1, "t", 1, None, None, (1,))
+        encode_rows(ID, "x" * 799, "", [(1, "t", 1, None, None, (1,))])
 
 
 EVERY_KIND = [
@@ -369,7 +423,7 @@ def test_text_that_is_not_utf8_is_damage() -> None:
     data = encode_part([piece(Clear("table-name"))])
     with pytest.raises(LogDamaged, match="utf-8"):
         decode_part(data.replace(b"table-name", b"table\xffname"))
-    data = encode_single(ID, "an-actor", "", 1, "t", 1, None, None, (1,))
+    data = encode_rows(ID, "an-actor", "", [(1, "t", 1, None, None, (1,))])
     with pytest.raises(LogDamaged, match="utf-8"):
         decode_part(data.replace(b"an-actor", b"an\xffactor"))
 
@@ -425,41 +479,47 @@ def test_an_error_keeps_no_reader() -> None:
 
 
 @pytest.mark.parametrize("rowid", [1, None])
-def test_the_short_way_takes_only_its_own_layout(rowid: int | None) -> None:
-    data = pack_single(ID, "ada", "because", 2, "patients", rowid, 2, ONE, ONE)
-    assert unpack_single(data) is not None
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_short_way_takes_only_its_own_layout(rowid: int | None, count: int) -> None:
+    data = pack_rows(ID, "ada", "because", [(2, "patients", rowid, 2, (1,), (2, "x"))] * count)
+    assert unpack_rows(data) is not None
     longer = data[:4] + struct.pack("<I", len(data) // 8) + data[8:] + bytes(8)
     for changed in (data + bytes(8), longer, data[:-8], data[:100], b""):
-        assert unpack_single(changed) is None
+        assert unpack_rows(changed) is None
     for bit in range(len(data) * 8):
         changed_bytes = bytearray(data)
         changed_bytes[bit // 8] ^= 1 << bit % 8
         changed = bytes(changed_bytes)
-        short = unpack_single(changed) if _decodable(changed) else None
+        short = unpack_rows(changed) if _decodable(changed) else None
         if short is None:
             continue
         # What the short way accepts, Cap'n Proto reads, and reads the same.
         with record.Part.from_bytes(changed) as part:
             transaction = part.transactions[0]
-            row = transaction.events[0].row
             identity = transaction.idHigh.to_bytes(8, "little") + transaction.idLow.to_bytes(8, "little")
+            rows = [event.row for event in transaction.events]
             assert short == (
                 identity,
                 transaction.actor,
                 transaction.reason,
-                row.op,
-                row.table,
-                row.rowid if row.hasRowid else None,
-                row.rowidAfter,
-                row.before,
-                row.after,
+                [
+                    (row.op, row.table, row.rowid if row.hasRowid else None, row.rowidAfter, row.before, row.after)
+                    for row in rows
+                ],
             )
             assert not transaction.continues
 
 
+def test_the_short_way_leaves_more_rows_than_it_writes_to_capnp() -> None:
+    rows: Any = [(Op.INSERT, "t", at, None, None, (at,)) for at in range(FEW + 1)]
+    data = pack_rows(ID, "", "", rows)
+    assert unpack_rows(data) is None
+    assert row_by_row(decode_part(data)) == [as_piece((ID, "", "", rows))]
+
+
 def _decodable(data: bytes) -> bool:
     try:
-        unpack_single(data)
+        unpack_rows(data)
     except UnicodeDecodeError:
         return False
     return True

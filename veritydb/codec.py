@@ -1,8 +1,8 @@
 """Events as bytes: the plaintext of one sealed part, a Cap'n Proto message of type ``Part``.
 
 :mod:`veritydb.records` drives it: :func:`encode_part` and :func:`decode_part` are inverse to each other, and
-``schemas/record.capnp`` says what the bytes mean. :func:`encode_single` is the same for a transaction of one row, the
-commonest by far, and both directions take a shorter way for that (:mod:`veritydb.single_row`).
+``schemas/record.capnp`` says what the bytes mean. :func:`encode_rows` is the same for a transaction of few rows, the
+commonest by far, and both directions take a shorter way for that (:mod:`veritydb.few_rows`).
 
 Bytes that are read may be forged or rotten (the log may not be encrypted). Whatever they are, decoding returns a value
 or raises LogDamaged, in memory proportional to their number.
@@ -11,16 +11,17 @@ or raises LogDamaged, in memory proportional to their number.
 from __future__ import annotations
 
 from functools import partial
+from itertools import groupby
 from struct import Struct
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from veritydb import schemas
 from veritydb.columns import FREE_NULLS, read_column, read_columns, write_column, write_columns
 from veritydb.errors import LogDamaged, TransactionTooLarge
 from veritydb.events import BlobWrite, Clear, Cut, Event, Genesis, Image, Op, Rows, Schema, Sequence, Setting
+from veritydb.few_rows import RowChange, pack_rows, unpack_rows
 from veritydb.messages import kj_exception, read_message
 from veritydb.numbers import set_ints
-from veritydb.single_row import pack_single, unpack_single
 from veritydb.sqlite_record import NotRepresentable, decode_record, encode_record
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence as Many
 
 _ID = Struct("<QQ")
-_UPDATE = int(Op.UPDATE)
 _OPS = (Op.INSERT, Op.INSERT, Op.UPDATE, Op.DELETE)  # by number; no change has the number 0
 # The least that Cap'n Proto needs for one of each.
 _TRANSACTION_BYTES = 48
@@ -195,61 +195,46 @@ _WRITERS: dict[type[Event], Callable[[Any, Any, int], int]] = {
 }
 
 
-def encode_single(
-    identity: bytes,
-    actor: str,
-    reason: str,
-    op: int,
-    table: str,
-    rowid: int | None,
-    rowid_after: int | None,
-    before: Image | None,
-    after: Image | None,
-) -> bytes:
-    """Return the part of a transaction of one row: what ``encode_part`` would return, but for the layout.
+def encode_rows(identity: bytes, actor: str, reason: str, rows: Many[RowChange]) -> bytes:
+    """Return the part of a transaction of few rows: what ``encode_part`` would return, but for the layout.
 
-    ``before`` is None for an insert, ``after`` for a delete, ``rowid`` for a WITHOUT ROWID table. ``rowid_after``
-    counts for an update alone; None means that the rowid stays. Raises TransactionTooLarge.
+    ``rows`` has one to :data:`~veritydb.few_rows.FEW` entries. Raises TransactionTooLarge.
     """
-    if rowid_after is None or op != _UPDATE:
-        rowid_after = rowid
     try:
-        return pack_single(
-            identity,
-            actor,
-            reason,
-            op,
-            table,
-            rowid,
-            rowid_after,
-            b"" if before is None else encode_record(before),
-            b"" if after is None else encode_record(after),
-        )
+        return pack_rows(identity, actor, reason, rows)
     except NotRepresentable:
-        rows = Rows(
-            table,
-            Op(op),
-            None if rowid is None else [rowid],
-            None if rowid_after is None or rowid_after == rowid else [rowid_after],
-            None if before is None else [before],
-            None if after is None else [after],
-        )
-        return encode_part([Piece(identity, actor, reason, [rows], False)])
+        return encode_part([Piece(identity, actor, reason, [_run_of_one(row) for row in rows], False)])
+
+
+def _run_of_one(row: RowChange) -> Rows:
+    op, table, rowid, rowid_after, before, after = row
+    return Rows(
+        table,
+        Op(op),
+        None if rowid is None else [rowid],
+        None if rowid is None or rowid_after is None or rowid_after == rowid else [rowid_after],
+        None if before is None else [tuple(before)],
+        None if after is None else [tuple(after)],
+    )
 
 
 # --- Reading ---------------------------------------------------------------------------------------------------------
 
 
 def decode_part(data: bytes) -> list[Piece]:
-    """Return what :func:`encode_part` or :func:`encode_single` was given. Raises LogDamaged for any other bytes."""
+    """Return what :func:`encode_part` or :func:`encode_rows` was given. Raises LogDamaged for any other bytes."""
     try:
-        single = unpack_single(data)
+        few = unpack_rows(data)
     except UnicodeDecodeError as error:
         raise LogDamaged(f"a part of a record is not what was written: {error}") from error
-    if single is None:
+    if few is None:
         return read_message(schemas.record.Part, data, "a part of a record", partial(_read_pieces, size=len(data)))
-    identity, actor, reason, op, table, rowid, rowid_after, before, after = single
-    return [Piece(identity, actor, reason, [_make_row(table, op, rowid, rowid_after, before, after)], False)]
+    # Runs as they were: as long as rows of one kind follow each other.
+    changes = [_read_change(*row) for row in few.rows]
+    runs: list[Event] = (
+        [_make_run(list(group)) for _, group in groupby(changes, _kind)] if len(changes) > 1 else [_make_run(changes)]
+    )
+    return [Piece(few.identity, few.actor, few.reason, runs, False)]
 
 
 def _read_pieces(part: Any, size: int) -> list[Piece]:
@@ -292,22 +277,40 @@ def _read_event(event: Any, free: int) -> tuple[Event, int]:
 
 def _read_row(row: Any) -> Rows:
     rowid = row.rowid if row.hasRowid else None
-    return _make_row(row.table, row.op, rowid, row.rowidAfter, row.before, row.after)
+    return _make_run([_read_change(row.op, row.table, rowid, row.rowidAfter, row.before, row.after)])
 
 
-def _make_row(table: str, number: int, rowid: int | None, rowid_after: int, before: bytes, after: bytes) -> Rows:
-    """Return a run of one row."""
+# A change of one row: op, table, rowid, rowid after, images before and after.
+_Change: TypeAlias = "tuple[Op, str, int | None, int, Image | None, Image | None]"
+
+
+def _read_change(number: int, table: str, rowid: int | None, rowid_after: int, before: bytes, after: bytes) -> _Change:
     op = _read_op(number)
     if (op is Op.INSERT and before) or (op is Op.DELETE and after):
         raise LogDamaged("a row change has an image that its kind does not have")
-    return Rows(
-        table,
+    return (
         op,
-        None if rowid is None else [rowid],
-        [rowid_after] if op is Op.UPDATE and rowid is not None and rowid_after != rowid else None,
-        None if op is Op.INSERT else [decode_record(before)],
-        None if op is Op.DELETE else [decode_record(after)],
+        table,
+        rowid,
+        rowid_after,
+        None if op is Op.INSERT else decode_record(before),
+        None if op is Op.DELETE else decode_record(after),
     )
+
+
+def _kind(change: _Change) -> tuple[object, ...]:
+    """Return what is the same in all rows of a run."""
+    op, table, rowid, _, before, after = change
+    return op, table, rowid is None, before and len(before), after and len(after)
+
+
+def _make_run(changes: list[_Change]) -> Rows:
+    op, table, *_ = changes[0]
+    rowids = [change[2] for change in changes if change[2] is not None] or None
+    rowids_after = [change[3] for change in changes] if rowids is not None and op is Op.UPDATE else None
+    before = [change[4] for change in changes if change[4] is not None] if op is not Op.INSERT else None
+    after = [change[5] for change in changes if change[5] is not None] if op is not Op.DELETE else None
+    return Rows(table, op, rowids, None if rowids_after == rowids else rowids_after, before, after)
 
 
 def _read_rows(rows: Any, free: int) -> tuple[Rows, int]:

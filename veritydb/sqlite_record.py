@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from veritydb.errors import LogDamaged
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from veritydb.events import Image, Value
 
 _pack_int16 = Struct(">h").pack
@@ -34,7 +36,7 @@ class NotRepresentable(ValueError):
     """The image holds a value that the record format cannot carry exactly."""
 
 
-def encode_record(image: Image) -> bytes:
+def encode_record(image: Sequence[Value]) -> bytes:
     """Return ``image`` as one record. Raises NotRepresentable for invalid text."""
     header = bytearray(1)
     add = header.append

@@ -26,7 +26,7 @@ from typing import NoReturn, TypeVar
 import apsw
 
 from veritydb import applied
-from veritydb.codec import encode_single
+from veritydb.codec import encode_rows
 from veritydb.counters import Counters
 from veritydb.errors import (
     CaptureError,
@@ -307,9 +307,9 @@ class Transactions:
         assert identity is not None
         actor, reason = self.said
         try:
-            single = capture.buffer.single() if self._spilled is None else None
-            if single is not None:
-                body = encode_single(identity, actor, reason, *single)
+            few = capture.buffer.few() if self._spilled is None else None
+            if few is not None:
+                body = encode_rows(identity, actor, reason, few)
             else:
                 body = one_transaction(identity, actor, reason, capture.buffer.events())
             self._appending = True

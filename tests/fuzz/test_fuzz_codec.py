@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.events import exact, parts, plain_images
-from veritydb.codec import Piece, decode_part, encode_part, encode_single
+from veritydb.codec import Piece, decode_part, encode_part, encode_rows
 from veritydb.errors import LogDamaged, WrongKey
 from veritydb.events import BlobWrite, Clear, Cut, Genesis, Image, Op, RawText, Rows, Schema, Sequence, Setting
 from veritydb.keys import DatabaseKey, Keyring, normalise, pack_keys, unpack_keys
@@ -89,7 +89,18 @@ def decoded(data: bytes) -> list[Piece] | None:
 
 
 GOOD_PARTS = {
-    "one row": encode_single(ID, "ada", "why", Op.UPDATE, "patients", 1, 2, (1, "x", None), (2.5, b"y", None)),
+    "one row": encode_rows(ID, "ada", "why", [(Op.UPDATE, "patients", 1, 2, (1, "x", None), (2.5, b"y", None))]),
+    "few rows": encode_rows(
+        ID,
+        "ada",
+        "why",
+        [
+            (Op.INSERT, "notes", 1, None, None, (1, "x", None)),
+            (Op.INSERT, "notes", 2, None, None, (2, "yz", 0.5)),
+            (Op.UPDATE, "patients", 1, 2, (1, "x", None), (2.5, b"y", None)),
+            (Op.DELETE, "w", None, None, ("k",), None),
+        ],
+    ),
     "one row, general": encode_part(
         [Piece(ID, "ada", "why", [Rows("t", Op.UPDATE, [1], [2], [(1, "x")], [(2.5, b"y")])], False)]
     ),
