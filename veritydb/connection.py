@@ -189,13 +189,15 @@ class Connection:
 
     def cursor(self, factory: Any = Cursor) -> Any:
         """Return a new cursor; ``factory`` is called with the connection to make it."""
-        if self._session is None or self._ident() != self._thread:
+        try:
+            session = self._session
+        except AttributeError:
+            raise _not_initialised() from None
+        if session is None or self._ident() != self._thread:
             self._check()
         made = factory(self)
         if factory is not Cursor and not issubclass(type(made), Cursor):
             raise TypeError(f"factory must return a cursor, not {kind_of(made)}")
-        if self._thread == 0:
-            share(made)
         if self.row_factory is not None:
             made.row_factory = self.row_factory
         return made
@@ -664,7 +666,10 @@ class Connection:
 
     def close(self) -> None:
         """Roll back what is open and close; harmless if called again."""
-        session = self._session
+        try:
+            session = self._session
+        except AttributeError:
+            raise _not_initialised() from None
         if self._ident() != self._thread:
             self._check()
         if session is not None:
@@ -673,7 +678,7 @@ class Connection:
 
     def __del__(self) -> None:
         try:
-            session = object.__getattribute__(self, "_session")
+            session = self._session
         except AttributeError:
             return
         if session is not None:
@@ -686,7 +691,7 @@ class Connection:
     def _leave_session(self) -> list[Cursor]:
         """Before a second ``__init__``: let the cursors keep the rows of the database that is left, and return them."""
         try:
-            session = object.__getattribute__(self, "_session")
+            session = self._session
         except AttributeError:
             return []
         cursors = [cursor for cursor in self._cursors() if cursor._apsw is not None]
@@ -694,8 +699,11 @@ class Connection:
             for user in cursors:
                 user._keep_rows()
             session.close()
-        del self._session
+        self._session, self._ident = None, _nobody
         return cursors
+
+    _share = staticmethod(share)
+    """Called with each new cursor of a connection for all threads."""
 
     def _new_cursor(self, session: Session) -> apsw.Cursor:
         made = session.db.cursor()
@@ -721,7 +729,10 @@ class Connection:
 
     def _opened(self) -> Session:
         """Return the session, after all checks."""
-        session = self._session
+        try:
+            session = self._session
+        except AttributeError:
+            raise _not_initialised() from None
         if session is None or self._ident() != self._thread:
             self._check()
         assert session is not None
@@ -729,16 +740,14 @@ class Connection:
 
     def _connected(self) -> Session:
         """Return the session for what sqlite3 lets any thread do."""
-        session = self._session
+        try:
+            session = self._session
+        except AttributeError:
+            raise _not_initialised() from None
         if session is None:
+            self._ident()  # Which says so if a second __init__ has failed.
             raise ProgrammingError("Cannot operate on a closed database.")
         return session
-
-    def __getattr__(self, name: str) -> NoReturn:
-        # Reached only for what is not there: for a slot, because a subclass did not call our __init__.
-        if name in Connection.__slots__:
-            raise ProgrammingError("Base Connection.__init__ not called.")
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError(f"cannot pickle {type_name(type(self))!r} object")
@@ -756,6 +765,17 @@ _BYPASSES = {
         "a reset empties the database without its log; drop the tables, or start a new database"
     ),
 }
+
+
+def _not_initialised() -> ProgrammingError:
+    # Who finds that a slot was never filled raises this. A __getattr__ would do it in one place, and make every read of
+    # every attribute five times slower.
+    return ProgrammingError("Base Connection.__init__ not called.")
+
+
+def _nobody() -> int:
+    """Stand for the thread of a connection whose second ``__init__`` has not come to its end."""
+    raise _not_initialised()
 
 
 def _level(value: object) -> str | None:

@@ -5,7 +5,7 @@ next. So fetching the last row ends the statement and its read lock, and a progr
 the table goes on working. APSW makes the rows; nothing here runs per value.
 
 Each method checks what sqlite3 checks (thread, closed, initialised) where it costs least: a slot that was never filled
-is caught by ``__getattr__``, and a cursor or database that was closed has no row to give, so the slow path looks why.
+is missed when it is read, and a cursor or database that was closed has no row to give, so the slow path looks why.
 """
 
 # The connection and its cursors are one thing in two files, and look into each other.
@@ -83,6 +83,8 @@ class Cursor:
             raise AssertionError("nothing is wrong with this connection")
         if connection._converting is not None and self in connection._converting:
             raise ProgrammingError(_RECURSIVE)
+        if self._thread == 0:
+            connection._share(self)
         self._connection = connection
         spare = connection._spare
         self._apsw: apsw.Cursor | None = spare.pop() if spare else connection._new_cursor(session)
@@ -403,11 +405,11 @@ class Cursor:
 
     # Failing ----------------------------------------------------------------------------------------------------------
 
-    def __getattr__(self, name: str) -> NoReturn:
-        # Reached only for what is not there: for a slot, because a subclass did not call our __init__.
-        if name in Cursor.__slots__:
-            raise ProgrammingError("Base Cursor.__init__ not called.")
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+    def __init_subclass__(cls) -> None:
+        # A class with an __init__ of its own may not call ours. Only there a slot that was never filled is looked for:
+        # in a class that has __getattr__ every read of every attribute takes five times as long.
+        if cls.__init__ is not Cursor.__init__ and not hasattr(cls, "__getattr__"):
+            cls.__getattr__ = _missing  # type: ignore[attr-defined]  # as a method of the class would be
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError(f"cannot pickle {rows_of_names.type_name(type(self))!r} object")
@@ -502,6 +504,13 @@ def _came_from_binding(error: Exception) -> bool:
     while entry is not None and entry.tb_next is not None:
         entry = entry.tb_next
     return entry is not None and str(entry.tb_frame.f_globals.get("__name__")).startswith("veritydb.")
+
+
+def _missing(self: Any, name: str) -> NoReturn:
+    """Raise what sqlite3 raises for a cursor whose ``__init__`` was not called."""
+    if name in Cursor.__slots__:
+        raise ProgrammingError("Base Cursor.__init__ not called.")
+    raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
 
 def _nobody() -> int:

@@ -43,6 +43,8 @@ class Session(Boundaries):
 
     gate: AbstractContextManager[Any] = nullcontext()
     """Held during each call, where several threads make them."""
+    dropped: list[apsw.Cursor] = []  # noqa: RUF012  # never filled where there is one thread
+    """Cursors that the garbage collector found with rows left while another thread was at work."""
 
     def __init__(
         self,

@@ -13,30 +13,25 @@ one thread has none of this.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import cache, wraps
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from veritydb.cursor import Cursor
 from veritydb.session import Session
 
 if TYPE_CHECKING:
-    from typing import Self
-
-    _Mixed = Cursor
-else:
-    _Mixed = object  # So that the layout of what is mixed is that of the program's class.
+    from veritydb.cursor import Cursor
 
 
 class SharedSession(Session):
-    """A session whose calls wait for each other."""
+    """A session whose calls wait for each other. What cursors call is not among them: they hold the gate already."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self.gate = self.lock = RLock()
         self.dropped: list[apsw.Cursor] = []
-        """Cursors that the garbage collector found with rows left while another thread was at work."""
         super().__init__(*arguments, **options)
 
     def tidy(self) -> None:
@@ -54,111 +49,79 @@ def _one_at_a_time(method: Callable[..., Any]) -> Callable[..., Any]:
     return alone
 
 
-for _name in (
-    "execute",
-    "execute_many",
-    "execute_script",
-    "commit",
-    "commit_open",
-    "rollback",
-    "close",
-    "blob_open",
-    "guard",
-):
+for _name in ("commit", "commit_open", "rollback", "close", "blob_open", "guard"):
     setattr(SharedSession, _name, _one_at_a_time(getattr(Session, _name)))
 for _name in ("isolation_level", "autocommit", "user_authorizer"):
     _found = getattr(Session, _name)
     setattr(SharedSession, _name, property(_found.fget, _one_at_a_time(_found.fset), doc=_found.__doc__))
 
 
-class _Shared(_Mixed):
-    """A cursor whose calls hold the gate. Mixed in before the class that the program asked for.
-
-    That class may take other arguments than ours (Django's takes None for no parameters): it gets what was given.
-    """
+class _Shared:
+    """What the classes of cursors whose calls hold the gate have in common."""
 
     __slots__ = ()
 
-    def execute(self, *arguments: Any, **options: Any) -> Self:
-        with _gate(self):
-            return super().execute(*arguments, **options)
 
-    def executemany(self, *arguments: Any, **options: Any) -> Self:
-        with _gate(self):
-            return super().executemany(*arguments, **options)
+class _Closed:
+    """Stands for the session of a connection that is closed: its cursors say so themselves."""
 
-    def executescript(self, *arguments: Any, **options: Any) -> Self:
-        with _gate(self):
-            return super().executescript(*arguments, **options)
+    gate = nullcontext()
+    dropped = ()
 
-    def fetchone(self) -> Any:
-        with _gate(self):
-            return super().fetchone()
 
-    def __next__(self) -> Any:
-        with _gate(self):
-            return super().__next__()
+_CLOSED: Any = _Closed()
 
-    def fetchmany(self, *arguments: Any, **options: Any) -> list[Any]:
-        with _gate(self):
-            return super().fetchmany(*arguments, **options)
 
-    def fetchall(self) -> list[Any]:
-        with _gate(self):
-            return super().fetchall()
+def _at_the_gate(method: Callable[..., Any]) -> Callable[..., Any]:
+    # The program's class may take other arguments than ours (Django's takes None for no parameters): it gets what was
+    # given. Its method is not looked up by super(), which costs as much as the gate.
+    @wraps(method)
+    def alone(self: Cursor, *arguments: Any, **options: Any) -> Any:
+        session: Any = self._connection._session or _CLOSED
+        with session.gate:
+            if session.dropped:
+                session.tidy()
+            return method(self, *arguments, **options)
 
-    def close(self) -> None:
-        with _gate(self):
-            super().close()
+    return alone
 
-    def __del__(self) -> None:
+
+def _finalizer(method: Callable[[Any], None]) -> Callable[[Cursor], None]:
+    def dropped(self: Cursor) -> None:
         try:
+            cursor = self._apsw
             session = self._connection._session
-            if not isinstance(session, SharedSession):
+            if cursor is None or not isinstance(session, SharedSession):
                 return
             # The garbage collector may come by anywhere, so this waits for nobody.
             if session.lock.acquire(blocking=False):
                 try:
-                    super().__del__()
+                    method(self)
                 finally:
                     session.lock.release()
-            elif self._apsw is not None:
-                session.dropped.append(self._apsw)
+            else:
+                session.dropped.append(cursor)
         except Exception:
             pass  # Never initialised, or closed with its connection.
 
-
-class _Open:
-    """What stands for the gate of a connection that is closed: its cursors say so themselves."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
-
-
-_OPEN = _Open()
-
-
-def _gate(cursor: Cursor) -> Any:
-    session = cursor._connection._session
-    if not isinstance(session, SharedSession):
-        return _OPEN
-    if session.dropped:
-        with session.gate:
-            session.tidy()
-    return session.gate
+    return dropped
 
 
 def share(cursor: Cursor) -> None:
-    """Make ``cursor``, just made, one of a connection that several threads use."""
+    """Make ``cursor``, which is being made, one of a connection that several threads use."""
     kind: Any = type(cursor)
     if not issubclass(kind, _Shared):
         cursor.__class__ = _class_for(kind)
 
 
+_GUARDED = ("execute", "executemany", "executescript", "fetchone", "__next__", "fetchmany", "fetchall", "close")
+
+
 @cache
 def _class_for(kind: Any) -> Any:
-    shared = type(kind.__name__, (_Shared, kind), {"__slots__": (), "__doc__": kind.__doc__})
+    content: dict[str, Any] = {name: _at_the_gate(getattr(kind, name)) for name in _GUARDED}
+    content |= {"__slots__": (), "__doc__": kind.__doc__, "__del__": _finalizer(kind.__del__)}
+    shared = type(kind.__name__, (_Shared, kind), content)
     shared.__module__, shared.__qualname__ = kind.__module__, kind.__qualname__
     return shared
 
