@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from functools import cache
 from struct import Struct
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from veritydb.errors import TransactionTooLarge
 from veritydb.sqlite_record import encode_record
@@ -164,7 +164,7 @@ def unpack_rows(data: bytes) -> FewRows | None:
         return None
     # Each text and record must begin where the one before ended, so all of them together lie inside the message.
     end = texts_at
-    structs = []
+    structs: list[tuple[int, int, tuple[Any, ...]]] = []
     for number in range(count):
         at = rows_at + number * _ROW_WORDS
         row = _unpack_row(data, at * 8)
