@@ -39,6 +39,7 @@ from tests.support.cli import ROOT, command, environment
 KEY = "correct horse"
 DJANGO = "docs/guides/django.md"
 HTTP = "docs/guides/sse.md"
+CLUSTER = "docs/guides/cluster.md"
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _FILE = re.compile(r"# ([\w.]+\.py)\n")
@@ -127,9 +128,13 @@ def blocks(document: str) -> list[tuple[str, str]]:
 
 
 def test_every_guide_is_tried() -> None:
-    """A new one has to be added above. Django, of which a process can have one, and HTTP have tests of their own."""
+    """A new one has to be added above. Django, HTTP and the cluster have tests of their own."""
     found = [path.relative_to(ROOT) for name in ("guides", "concepts") for path in (ROOT / "docs" / name).glob("*.md")]
-    assert {str(path) for path in found} == {name for name in SETTINGS if name.startswith("docs/")} | {DJANGO, HTTP}
+    assert {str(path) for path in found} == {name for name in SETTINGS if name.startswith("docs/")} | {
+        DJANGO,
+        HTTP,
+        CLUSTER,
+    }
 
 
 def test_a_block_is_a_program_or_a_console() -> None:
