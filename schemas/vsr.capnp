@@ -107,5 +107,8 @@ struct Message {
       streamHigh @159 :UInt64; streamLow @160 :UInt64; known @161 :UInt64; nextOffset @162 :UInt64;
       records @163 :Data; } # headers (record.capnp) and bodies; each header says how long its body is
     denied :group { clientHigh @164 :UInt64; clientLow @165 :UInt64; number @166 :UInt64; why @167 :Data; } # UTF-8
+    askStatus :group { clientHigh @173 :UInt64; clientLow @174 :UInt64; number @175 :UInt64; }
+    tellStatus :group { clientHigh @176 :UInt64; clientLow @177 :UInt64; number @178 :UInt64;
+      document @179 :Data; }   # JSON, for people and monitors
   }
 }

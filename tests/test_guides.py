@@ -128,7 +128,7 @@ def blocks(document: str) -> list[tuple[str, str]]:
 
 
 def test_every_guide_is_tried() -> None:
-    """A new one has to be added above. Django, HTTP and the cluster have tests of their own."""
+    """A new one has to be added above. Django, of which a process can have one, HTTP and the cluster have their own."""
     found = [path.relative_to(ROOT) for name in ("guides", "concepts") for path in (ROOT / "docs" / name).glob("*.md")]
     assert {str(path) for path in found} == {name for name in SETTINGS if name.startswith("docs/")} | {
         DJANGO,

@@ -85,7 +85,7 @@ BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "data": st.binary(max_size=40), "entry": entries(), "headers": HEADERS, "suffix": suffixes(),
     "checkpoint": POINTS, "members": MEMBERS, "accepted": st.booleans(),
     "records": st.lists(st.binary(max_size=20).map(lambda body: record(body=body)), max_size=3).map(tuple),
-    "why": st.text(max_size=20),
+    "why": st.text(max_size=20), "document": st.binary(max_size=40),
 }  # fmt: skip
 CLASSES: tuple[Any, ...] = (*get_args(ClientMessage), *get_args(ToClient), *get_args(PeerMessage))
 
@@ -176,7 +176,7 @@ def as_the_schema_reads(group: Any, field: str, value: Any) -> Any:
             return tuple(getattr(group, f"member{at}") for at in range(len(value)))
         case str():
             return bytes(getattr(group, name)).decode()
-        case bytes() if field in ("command", "result", "data"):
+        case bytes() if field in ("command", "result", "data", "document"):
             return bytes(getattr(group, name))
         case bytes():
             return in_words(group, name, len(value) // 8)
@@ -244,7 +244,7 @@ def _sample(message: Any) -> Message:
     header = entry.header
     values: dict[str, Any] = {
         "client": b"c" * 16, "stream": b"s" * 16, "checksum": b"k" * 16, "root": b"r" * 16, "hash": b"h" * 32,
-        "known": True, "command": b"command", "result": b"result", "data": b"data", "entry": entry,
+        "known": True, "command": b"command", "result": b"result", "data": b"data", "document": b"{}", "entry": entry,
         "headers": (header, header), "suffix": Suffix((header, None, header), 5, 2),
         "checkpoint": Checkpoint(1, b"k" * 16, b"r" * 16, 2), "members": (0, 1, 2), "src": 4,
         "accepted": True, "why": "because", "records": (record(), record(body=b"")),

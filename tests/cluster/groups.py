@@ -125,9 +125,9 @@ class Stream:
         )
         return header + os.urandom(size)
 
-    def append(self, size: int = 100) -> None:
+    def append(self, size: int = 100, timeout: float = PATIENCE) -> None:
         record = self.record(size)
-        reply = self.session.send(kernel.encode_append((), record), timeout=PATIENCE)
+        reply = self.session.send(kernel.encode_append((), record), timeout=timeout)
         assert isinstance(reply, kernel.Appended), reply
         self.hash = chain_hash(self.hash, record)
         assert reply.hash == self.hash

@@ -37,7 +37,7 @@ def read(tmp_path, text):
 def test_a_good_file_is_read(tmp_path):
     config = read(tmp_path, GOOD)
     assert config.cluster.hex() == "00112233445566778899aabbccddeeff"
-    assert config.listen == Address("10.0.0.1", 7400)
+    assert config.address == Address("10.0.0.1", 7400)
     assert str(config.members[2]) == "[::1]:7401"
     assert config.data == tmp_path / "data"
     assert config.options.slots == 4096

@@ -186,7 +186,7 @@ def test_who_is_not_of_the_cluster_is_not_heard(tmp_path):
     with cluster(tmp_path / "cluster", 1) as alone:
         alone.start_all()
         stream = Stream(alone.group()).create()
-        address = alone.config().listen
+        address = alone.config().address
 
         with socket.create_connection(address) as plain:  # No TLS.
             plain.sendall(b"GET / HTTP/1.1\r\n\r\n")

@@ -47,7 +47,8 @@ app = typer.Typer(
     help="SQLite for records that must be provable: look into a database's log, verify it, rebuild from it.",
     epilog=(
         "The key of an encrypted database comes from VERITYDB_KEY, from --key-file, or from a prompt.\n\n"
-        "Exit codes: 0 good, 1 a problem was found, 2 usage, 3 key, 4 damaged log, 5 not adopted, 6 busy."
+        "Exit codes: 0 good, 1 a problem was found, 2 usage, 3 key, 4 damaged log, 5 not adopted, 6 busy, "
+        "7 cluster down."
     ),
     no_args_is_help=True,
     rich_markup_mode="rich",

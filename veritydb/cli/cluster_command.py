@@ -12,10 +12,14 @@ from typing import Annotated
 
 import typer
 
+from veritydb.cli import cluster_processes, cluster_status
 from veritydb.cli.output import write_json
 from veritydb.errors import ConfigurationError, OperationalError
 
 app = typer.Typer(help="Groups of nodes.", no_args_is_help=True)
+
+cluster_status.register(app)
+cluster_processes.register(app)
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the cluster's files are.", show_default=False)]
 
@@ -58,7 +62,7 @@ def init(
         return
     for path in paths:
         typer.echo(f"veritydb node run --config {path}")
-    typer.echo(f"or all of them here, for development: veritydb cluster run {folder}")
+    typer.echo(f"or all of them here: veritydb cluster start {folder}")
 
 
 Names = Annotated[list[str] | None, typer.Option(metavar="STREAM", help="A stream, or *; once for each.")]

@@ -23,6 +23,8 @@ class Exit(IntEnum):
     """The file has content and no log; ``veritydb adopt`` gives it one."""
     BUSY = 6
     """Another program uses the database; try again."""
+    UNAVAILABLE = 7
+    """A cluster was looked at, and cannot commit."""
     INTERRUPTED = 130
     """Control-C, as shells count it."""
 

@@ -9,6 +9,15 @@
 ``rights``        ``rights.toml``: who may do what with which stream
 ``admission``     whether a node listens to a client's message
 ``listening``     a node's door: TLS, and a count of who did not get in
+``logs``          what a node says while it runs, as text or JSON
+``status``        how a node is, and what of that is wrong (pure)
+``observing``     what a node observes of itself and of the others
+``asking``        asking nodes how they are
+``overview``      a group at a glance: what its members said, put together (pure)
+``watching``      looking at a group again and again
+``local``         the members whose folders are on this machine, as processes
+``metrics``       a node's metrics, as Prometheus reads them
+``health``        the same over HTTP
 ``aligned``       files that are read and written past the page cache
 ``disk``          :class:`Disk`: a member's storage in one folder
 ``disk_thread``   the same, driven by a thread of its own

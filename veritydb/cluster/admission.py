@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from veritydb import kernel
+from veritydb.cluster.logs import fields
 from veritydb.cluster.rights import Right, Rights, read_rights
 from veritydb.errors import ConfigurationError
-from veritydb.vsr.messages import ClientMessage, FetchRecords, ReadRequest, Reconfigure, Request
+from veritydb.vsr.messages import AskStatus, ClientMessage, FetchRecords, ReadRequest, Reconfigure, Request
 
 log = logging.getLogger("veritydb.node")
 
@@ -48,7 +49,7 @@ class Admission:
         try:
             self._table = read_rights(self._path, self._cluster)
         except ConfigurationError as error:
-            log.error("rights stay as they were: %s", error)
+            log.error("rights stay as they were", extra=fields(why=error))
             return
         self._logged.clear()
         for visitor in self._visitors:
@@ -89,7 +90,7 @@ class Admission:
         told = (visitor.names, right, stream)
         if told not in self._logged and len(self._logged) < LOGGED_MAX:
             self._logged.add(told)
-            log.warning("refused: %s", why)
+            log.warning("refused", extra=fields(why=why))
         return why
 
 
@@ -116,6 +117,8 @@ def needed(message: ClientMessage) -> tuple[Right | None, bytes | None]:
         return _OF_COMMANDS[subject], stream
     if isinstance(message, (ReadRequest, FetchRecords)):
         return Right.READ, message.stream
+    if isinstance(message, AskStatus):
+        return None, None
     assert isinstance(message, Reconfigure)
     return Right.ADMINISTER, None
 

@@ -6,6 +6,7 @@ All writes that come while one flush runs share the next: under load, one sync s
 from __future__ import annotations
 
 import threading
+import time
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -22,9 +23,17 @@ Order: TypeAlias = "Write | Read | Remove"
 class DiskThread:
     """Carries out a replica's writes, reads and removals, and tells ``done`` of each, from its own thread."""
 
-    def __init__(self, disk: Disk, done: Callable[[WriteDone | ReadDone], None]) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        done: Callable[[WriteDone | ReadDone], None],
+        *,
+        flushed: Callable[[float, int], object] = lambda seconds, writes: None,
+    ) -> None:
+        """``flushed`` is told of each flush: how long it took, and how many writes it made durable."""
         self._disk = disk
         self._done = done
+        self._flushed = flushed
         self._orders: SimpleQueue[Order | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="veritydb-disk", daemon=True)
         self._thread.start()
@@ -53,7 +62,10 @@ class DiskThread:
                     self._disk.remove(order.zone, order.key)
             # Writes first: others wait for them. A read that was asked for before a write of the same place may then
             # find what is newer, as it may on any disk.
+            began = time.perf_counter()
             self._disk.flush(self._done)
+            if len(orders) > len(reads):
+                self._flushed(time.perf_counter() - began, len(orders) - len(reads))
             for read in reads:
                 self._done(ReadDone(read.token, self._disk.read(read.zone, read.key)))
 

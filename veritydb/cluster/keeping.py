@@ -74,6 +74,11 @@ class Keeper:
         """Have it done, in order."""
         self._orders.put(order)
 
+    @property
+    def queued(self) -> int:
+        """Orders that have not been carried out."""
+        return self._orders.qsize()
+
     def close(self) -> None:
         """Keep what was put, make it durable, and end."""
         self._orders.put(None)

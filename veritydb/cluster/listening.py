@@ -1,8 +1,11 @@
-"""A node's door: TLS, with a certificate of the cluster's authority, or nothing; and a count of who did not get in."""
+"""A node's doors: TLS, with a certificate of the cluster's authority, or nothing; and a count of who did not get in."""
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
+import socket
 import ssl
 from collections import Counter
 from dataclasses import dataclass, field
@@ -10,6 +13,10 @@ from dataclasses import dataclass, field
 import anyio
 import anyio.abc
 from anyio.streams.tls import TLSListener
+
+from veritydb.cluster.config import Address
+from veritydb.cluster.logs import fields
+from veritydb.errors import ConfigurationError
 
 log = logging.getLogger("veritydb.node")
 
@@ -30,7 +37,43 @@ class Listener(TLSListener):
         count = self.counts[why]
         if count & (count - 1) == 0:  # The 1st, 2nd, 4th, 8th: whoever knocks all day does not fill the log.
             peer = stream.extra(anyio.abc.SocketAttribute.remote_address, "somebody")
-            log.warning("%s: %s (%s so far)", why, peer, count)
+            log.warning("handshake refused", extra=fields(remote=peer, why=handshake_problem(exc), so_far=count))
+
+
+def take(address: Address) -> socket.socket:
+    """Return a socket that has an address and does not listen yet. Raises ConfigurationError.
+
+    Who dials it meanwhile is turned away at once, and not left to wait.
+    """
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, place = found[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(place)
+            listener.setblocking(False)
+        except BaseException:
+            listener.close()
+            raise
+    except OSError as error:
+        raise ConfigurationError(_why_not(address, error)) from error
+    return listener
+
+
+def listen(listener: socket.socket, address: Address, backlog: int) -> None:
+    """Let somebody in. Raises ConfigurationError."""
+    try:
+        listener.listen(backlog)
+    except OSError as error:  # Linux lets two take an address, and one of them listen.
+        raise ConfigurationError(_why_not(address, error)) from error
+
+
+def _why_not(address: Address, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"{address} is taken: another process listens there"
+    reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
+    return f"{address} cannot be listened on: {reason}"
 
 
 def handshake_problem(error: Exception) -> str:

@@ -14,6 +14,7 @@ answers on the same connection.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import signal
@@ -21,6 +22,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
 
 import anyio
 import anyio.abc
@@ -33,10 +35,12 @@ from veritydb.cluster.config import Address, NodeConfig, read_secret
 from veritydb.cluster.disk import Disk
 from veritydb.cluster.disk_thread import DiskThread
 from veritydb.cluster.keeping import FETCH_MAX, Caught, Expected, Keeper
-from veritydb.cluster.listening import Listener
+from veritydb.cluster.listening import Listener, listen, take
+from veritydb.cluster.logs import fields
+from veritydb.cluster.observing import Observer
 from veritydb.cluster.records import End, Missing, RecordStore
 from veritydb.cluster.session import Group, Session
-from veritydb.errors import DatabaseError, GroupUnavailable
+from veritydb.errors import ConfigurationError, DatabaseError, GroupUnavailable
 from veritydb.vsr.effects import (
     TICK_MS,
     Answer,
@@ -49,24 +53,43 @@ from veritydb.vsr.effects import (
     Remove,
     Retained,
     Send,
+    StepDown,
     Tick,
     Write,
     WriteDone,
 )
-from veritydb.vsr.messages import Denied, FetchedRecords, FetchRecords, ReadRequest, Reconfigure, Request
-from veritydb.vsr.replica import Replica
+from veritydb.vsr.messages import (
+    AskStatus,
+    Denied,
+    FetchedRecords,
+    FetchRecords,
+    ReadRequest,
+    Reconfigure,
+    Reply,
+    Request,
+    TellStatus,
+)
+from veritydb.vsr.replica import Replica, Status
 from veritydb.vsr.wire import FRAME_SIZE, Dropped, DropReason, Wire, derive_keys, message_size
+
+if TYPE_CHECKING:
+    from veritydb.cluster.metrics import Metrics
 
 log = logging.getLogger("veritydb.node")
 
 QUEUE_MAX = 16 << 20
 """Bytes that wait to be sent to one peer or client; beyond, a peer's are dropped and a client is hung up on."""
 CLIENTS_MAX = 4096
+BACKLOG = 1024
 HANDSHAKE_SECONDS = 10
 RETRY_SECONDS = (0.05, 1.0)
 """How soon a peer that cannot be reached is dialled again: at first, and at most."""
 CATCH_UP_SECONDS = 0.1
 """How often it is looked whether records are missing."""
+VERSION_SECONDS = 2.0
+"""How soon after its start a node that understands nobody gives up."""
+STEP_DOWN_SECONDS = 2.0
+"""How long a primary that is asked to stop waits for the next one."""
 
 
 class NodeHalted(DatabaseError):
@@ -91,6 +114,11 @@ class Node:
         """Messages so far that were another cluster's, or forged: who sends one is hung up on, and so learns of it."""
         self._admission = Admission(config.rights_file, config.cluster, self.counts)
         self.halted: str | None = None
+        self._asked: dict[bytes, tuple[int, float]] = {}
+        """By client, the number of its last request and when it came."""
+        self._stranger = ""
+        """What was said in another version of the protocol, if anything."""
+        self._answered: Callable[[float], object] = _nothing
         self._committed = 0
         """The op that was committed last, as the records' keeper has heard of it."""
         self._stopping: asyncio.Event | None = None
@@ -116,16 +144,24 @@ class Node:
             def done(event: WriteDone | ReadDone) -> None:
                 loop.call_soon_threadsafe(self._step, event)
 
-            self._disk = DiskThread(disk, done)
+            metrics = self._make_metrics()
+            self._disk = DiskThread(disk, done, flushed=metrics.flushed if metrics is not None else _nothing)
             self._keeper = Keeper(
                 RecordStore(config.data / "streams", alone=len(config.members) == 1),
                 retained=lambda op: loop.call_soon_threadsafe(self._step, Retained(op)),
                 answer=lambda client, message: loop.call_soon_threadsafe(self._answer, client, message),
                 failed=lambda error: loop.call_soon_threadsafe(self._halt, f"records cannot be kept: {error}"),
             )
+            others = {member: address for member, address in config.members.items() if member != config.member}
+            self._group = Group(config.cluster, others, self._keys, self._client_tls)
+            self._observer = Observer(config, self._group, self.replica, self._keeper)
+            self._observer.connected = lambda: (len(self._clients), self._connections)
             try:
-                await self._serve(started)
+                await self._serve(metrics, started)
+            except BaseExceptionGroup as group:
+                raise _first(group) from group
             finally:
+                await self._observer.close()
                 self._keeper.close()
                 self._disk.close()
         finally:
@@ -133,17 +169,46 @@ class Node:
         if self.halted is not None:
             raise NodeHalted(f"node {config.member} has stopped: {self.halted}")
 
-    async def _serve(self, started: Callable[[], None] | None) -> None:
-        assert self._stopping is not None
-        listen = self._config.listen
-        listener = Listener(
-            await anyio.create_tcp_listener(local_host=listen.host, local_port=listen.port, reuse_port=False),
-            self._server_tls,
-            standard_compatible=False,
-            handshake_timeout=HANDSHAKE_SECONDS,
-            counts=self.counts,
+    def _make_metrics(self) -> Metrics | None:
+        if self._config.metrics is None:
+            return None
+        # Here, because a node that serves no metrics needs neither of the libraries that it takes.
+        try:
+            from veritydb.cluster.metrics import Metrics
+        except ImportError as error:
+            raise ConfigurationError(
+                f"metrics need more than is installed ({error.name}): pip install 'veritydb[cluster]'"
+            ) from error
+        metrics = Metrics(
+            lambda: self._observer.status(),  # noqa: PLW0108  # there is no observer yet
+            lambda: self.counts,
+            lambda: {reason.name.lower(): count for reason, count in self._wire.dropped.items()},
         )
-        async with listener, anyio.create_task_group() as tasks:
+        self._answered = metrics.answered
+        return metrics
+
+    async def _serve(self, metrics: Metrics | None, started: Callable[[], None] | None) -> None:
+        assert self._stopping is not None
+        address = self._config.address
+        async with contextlib.AsyncExitStack() as open_, anyio.create_task_group() as tasks:
+            taken = open_.enter_context(take(address))
+            if metrics is not None and self._config.metrics is not None:
+                from veritydb.cluster.health import HealthServer
+
+                health = HealthServer(self._config.metrics, self._observer.status, metrics)
+                open_.callback(health.close)
+                tasks.start_soon(health.serve)
+            # Until it is known that this member may take part, nobody hears it.
+            await self._observer.ask_before_start()
+            listen(taken, address, BACKLOG)
+            listener = Listener(
+                await anyio.abc.SocketListener.from_socket(taken),
+                self._server_tls,
+                standard_compatible=False,
+                handshake_timeout=HANDSHAKE_SECONDS,
+                counts=self.counts,
+            )
+            open_.push_async_callback(listener.aclose)
             tasks.start_soon(listener.serve, self._on_connection)
             for member, outbox in self._peers.items():
                 tasks.start_soon(self._speak_to, self._config.members[member], outbox)
@@ -151,12 +216,35 @@ class Node:
             tasks.start_soon(self._watch_signals)
             tasks.start_soon(self._catch_up)
             self._expect()  # Of the checkpoint, whose ops do not come again.
+            tasks.start_soon(self._observer.watch)
+            tasks.start_soon(self._give_up_on_strangers)
             self._carry_out(self.replica.start(time.time_ns()))
-            log.info("node %s listens on %s, view %s", self._config.member, listen, self.replica.view)
+            self._observer.phase = "running"
+            log.info("listening", extra=fields(address=address, view=self.replica.view, op=self.replica.head))
             if started is not None:
                 started()
             await self._stopping.wait()
+            self._observer.phase = "stopping" if self.halted is None else f"halted: {self.halted}"
+            await self._step_down()
             tasks.cancel_scope.cancel()
+
+    async def _give_up_on_strangers(self) -> None:
+        """Halt if there are members, and all that they say is of another version."""
+        await anyio.sleep(VERSION_SECONDS)
+        if self._wire.dropped[DropReason.VERSION] and not self._observer.has_heard_anybody:
+            self._halt(f"the other members speak another version of the protocol: {self._stranger}")
+
+    async def _step_down(self) -> None:
+        """Leave the others a primary, so that they need not notice our silence first."""
+        replica = self.replica
+        is_needed = replica.status is Status.NORMAL and replica.is_primary and len(replica.members) > 1
+        if self.halted is not None or not is_needed:
+            return
+        self._step(StepDown())
+        with anyio.move_on_after(STEP_DOWN_SECONDS):
+            while self.halted is None and replica.status is not Status.NORMAL:
+                await anyio.sleep(TICK_MS / 1000)
+        log.info("stepped down", extra=fields(view=replica.view, primary=replica.primary_of(replica.view)))
 
     def stop(self) -> None:
         """End :meth:`run`; from the event loop's thread."""
@@ -171,7 +259,7 @@ class Node:
                 if number == signal.SIGHUP:
                     self._admission.reload()
                     continue
-                log.info("stopping on %s", signal.Signals(number).name)
+                log.info("stopping", extra=fields(signal=signal.Signals(number).name))
                 self.stop()
                 return
 
@@ -183,6 +271,7 @@ class Node:
             due = max(due + TICK_MS / 1000, time.monotonic())
             await anyio.sleep(max(0.0, due - time.monotonic()))
             self._step(Tick())
+            self._observer.tick()
 
     def _step(self, event: Event | ReadDone | WriteDone) -> None:
         if self.halted is None:
@@ -201,8 +290,7 @@ class Node:
 
     async def _catch_up(self) -> None:
         """Fetch records that are missing from other nodes, a piece at a time."""
-        others = {member: address for member, address in self._config.members.items() if member != self._config.member}
-        session = Session(Group(self._config.cluster, others, self._keys, self._client_tls)) if others else None
+        session = Session(self._group) if self._group.members else None
         while session is not None:
             await anyio.sleep(CATCH_UP_SECONDS)
             for missing in list(self._keeper.missing.values()):
@@ -210,7 +298,8 @@ class Node:
                     fetched = await anyio.to_thread.run_sync(_fetch, session, missing, abandon_on_cancel=True)
                 except GroupUnavailable as error:
                     log.warning(
-                        "records of stream %s are missing and nobody sends them: %s", missing.stream.hex(), error
+                        "records are missing, and nobody sends them",
+                        extra=fields(stream=missing.stream.hex(), why=error),
                     )
                     continue
                 if fetched.records:
@@ -243,11 +332,16 @@ class Node:
 
     def _halt(self, reason: str) -> None:
         if self.halted is None:
-            log.error("halted: %s", reason)
+            log.error("halted", extra=fields(why=reason))
             self.halted = reason
             self.stop()
 
     def _answer(self, client: bytes, message: object) -> None:
+        if isinstance(message, Reply):
+            number, came = self._asked.get(client, (-1, 0.0))
+            if number == message.number:
+                del self._asked[client]
+                self._answered(time.perf_counter() - came)
         outbox = self._clients.get(client)
         if outbox is not None:
             outbox.put(self._wire.encode(message))  # type: ignore[arg-type]  # replica and keeper answer
@@ -272,7 +366,7 @@ class Node:
                     outbox.clear()  # What is old by now would only be in the way.
                     await outbox.drain_into(stream)
             except (OSError, anyio.BrokenResourceError, anyio.EndOfStream, TimeoutError) as error:
-                log.debug("peer %s: %s", address, error)
+                log.debug("peer cannot be reached", extra=fields(address=address, why=error))
             outbox.clear()
             await anyio.sleep(pause)
             pause = min(2 * pause, RETRY_SECONDS[1])
@@ -307,6 +401,7 @@ class Node:
             for client in mine:
                 if self._clients.get(client) is outbox:
                     del self._clients[client]
+                    self._asked.pop(client, None)
 
     def _note_dropped(self, visitor: Visitor) -> bool:
         """Log that there was something that is no message, ever more rarely; True: its sender is of no use."""
@@ -314,7 +409,7 @@ class Node:
         count = dropped.total()
         if count & (count - 1) == 0:
             told = ", ".join(f"{number} because {reason.value}" for reason, number in dropped.items())
-            log.warning("dropped messages, the last one of %s: %s", visitor, told)
+            log.warning("messages dropped", extra=fields(last_of=visitor, so_far=told))
         foreign = dropped[DropReason.FOREIGN] + dropped[DropReason.FORGED]
         self._foreign, before = foreign, self._foreign
         return foreign > before
@@ -334,28 +429,49 @@ class Node:
                 self._wire.dropped[dropped.reason] += 1
                 return  # Where the next frame begins, nobody can tell.
             data = frame + await stream.receive_exactly(size)
-            message = self._wire.decode(data)
-            if message is None:
+            try:
+                message = self._wire.hear(data)
+            except Dropped as dropped:
+                if dropped.reason is DropReason.VERSION:
+                    self._stranger = str(dropped)
                 if self._note_dropped(visitor):
                     return
                 continue
-            if isinstance(message, (Request, ReadRequest, Reconfigure, FetchRecords)):
+            if isinstance(message, (Request, ReadRequest, Reconfigure, FetchRecords, AskStatus)):
                 if outbox.overflown:
                     return
                 why = self._admission.refusal(visitor, message)
                 if why is not None:
                     outbox.put(self._wire.encode(Denied(message.client, message.number, why)))
                     continue
+                if isinstance(message, AskStatus):
+                    status = self._observer.status().encode()
+                    outbox.put(self._wire.encode(TellStatus(message.client, message.number, status)))
+                    continue
                 mine.add(message.client)
                 self._clients[message.client] = outbox
                 if isinstance(message, FetchRecords):
                     self._keeper.put(message)
                     continue
+                if isinstance(message, Request) and self._asked.get(message.client, (-1,))[0] != message.number:
+                    self._asked[message.client] = (message.number, time.perf_counter())
+            else:
+                self._observer.heard(message)
             self._step(Arrived(message))  # type: ignore[arg-type]  # the wire lets nothing else in
 
 
 def _fetch(session: Session, missing: Missing) -> FetchedRecords:
     return session.fetch(missing.stream, *missing.here, bytes_max=FETCH_MAX, timeout=5.0)
+
+
+def _first(error: BaseException) -> BaseException:
+    """Return what went wrong, of tasks that ended together because of it."""
+    while isinstance(error, BaseExceptionGroup):
+        error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
+    return error
+
+
+def _nothing(*_: object) -> None: ...
 
 
 class _Outbox:

@@ -76,7 +76,11 @@ class Retained(NamedTuple):
     op: int
 
 
-Event: TypeAlias = Tick | Arrived | WriteDone | ReadDone | Retained
+class StepDown(NamedTuple):
+    """The process is about to end: if this is the primary, let another one take its place now, not after a silence."""
+
+
+Event: TypeAlias = Tick | Arrived | WriteDone | ReadDone | Retained | StepDown
 
 
 class Send(NamedTuple):

@@ -19,6 +19,7 @@ from veritydb.packing import struct_pointer
 from veritydb.tuples import make
 from veritydb.vsr.entry import BODY_MAX, HEADER_SIZE, BadEntry, Entry, Header, read_entry, read_header
 from veritydb.vsr.messages import (
+    AskStatus,
     Checkpoint,
     Commit,
     CommitAck,
@@ -49,6 +50,7 @@ from veritydb.vsr.messages import (
     SnapshotChunk,
     StartView,
     Suffix,
+    TellStatus,
 )
 from veritydb.vsr.quorums import MEMBERS_MAX
 
@@ -60,6 +62,8 @@ RESULT_MAX = 64 << 10
 """Bytes of one reply to a client."""
 WHY_MAX = 4096
 """Bytes of an explanation."""
+STATUS_MAX = 64 << 10
+"""Bytes of what a node says of itself."""
 
 HEAD = Struct("<IIQHHIQQ")
 """Segment table, root; version, kind, src, epoch, view: what all messages begin with."""
@@ -247,6 +251,8 @@ _LINES: tuple[tuple[type[Any], Side, str, int], ...] = (
     (FetchRecords, Side.NODE, "hnhnnHn", 0),
     (FetchedRecords, Side.CLIENT, "hnh?nr", BODY_MAX),
     (Denied, Side.CLIENT, "hnt", WHY_MAX),
+    (AskStatus, Side.NODE, "hn", 0),
+    (TellStatus, Side.CLIENT, "hnb", STATUS_MAX),
 )
 _PRIVILEGED = (Reconfigure, Reconfigured)
 """Said by people, with the members' key: what a client is given must not suffice to change the members."""

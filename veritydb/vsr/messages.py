@@ -14,6 +14,7 @@ Reconfigure(d)   people <-> primary     other members
 FetchRecords     client -> any          records of a stream; the node answers from what it keeps, not the replica
 FetchedRecords   any -> client
 Denied           any -> client          a node does not let this client ask that; no replica saw it
+AskStatus        client <-> any         how is this member? TellStatus, the answer: from the node, too
 Prepare          primary -> all         an entry (the answer to GetPrepare is an Entry message, :class:`Repair`)
 PrepareOk        member -> primary      the entry is durable here
 Commit           primary -> all         heartbeat: what is committed; asks for an answer if it has a nonce
@@ -170,6 +171,22 @@ class Denied(NamedTuple):
     client: bytes
     number: int
     why: str
+
+
+class AskStatus(NamedTuple):
+    """How are you? A node answers this, no replica sees it."""
+
+    client: bytes
+    number: int
+
+
+class TellStatus(NamedTuple):
+    """What a node says of itself."""
+
+    client: bytes
+    number: int
+    document: bytes
+    """JSON, in UTF-8: :mod:`veritydb.cluster.status`. For people and monitors, who leave out what they do not know."""
 
 
 class Prepare(NamedTuple):
@@ -378,8 +395,8 @@ class NewEpoch(NamedTuple):
     checkpoint: Checkpoint
 
 
-ClientMessage: TypeAlias = Request | ReadRequest | Reconfigure | FetchRecords
-ToClient: TypeAlias = Reply | Evicted | Redirect | ReadReply | Reconfigured | FetchedRecords | Denied
+ClientMessage: TypeAlias = Request | ReadRequest | Reconfigure | FetchRecords | AskStatus
+ToClient: TypeAlias = Reply | Evicted | Redirect | ReadReply | Reconfigured | FetchedRecords | Denied | TellStatus
 PeerMessage: TypeAlias = (
     Prepare
     | PrepareOk

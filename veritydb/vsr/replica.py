@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from veritydb.vsr.core import CannotStart, Halted, ProtocolError, Status
-from veritydb.vsr.effects import Arrived, Effect, Event, ReadDone, Tick, WriteDone
+from veritydb.vsr.effects import Arrived, Effect, Event, ReadDone, Retained, Tick, WriteDone
 from veritydb.vsr.messages import (
     Commit,
     CommitAck,
@@ -107,9 +107,11 @@ class Replica(Reconfiguring):
                 self._TIMERS[name](self)
         elif isinstance(event, ReadDone):
             self._read_done(event.token, event.data)
-        else:
+        elif isinstance(event, Retained):
             self.retained = max(self.retained, event.op)
             self._write_snapshot()
+        else:
+            self._on_step_down()
         return self._finish()
 
     def _finish(self) -> list[Effect]:
@@ -138,6 +140,11 @@ class Replica(Reconfiguring):
         # No acknowledgement for a long time: it may be that this primary is heard and hears nobody. It falls silent, so
         # that the others choose another one.
         self._abdicating = True
+
+    def _on_step_down(self) -> None:
+        # What a primary does when it comes back from a crash: it leaves the view for all, and whoever hears so follows.
+        if self.status is Status.NORMAL and self.is_primary and len(self.members) > 1:
+            self._enter_view_change(self.view + 1)
 
     def _on_exit_resend(self) -> None:
         if self.member in self.exit_votes:

@@ -210,10 +210,17 @@ class Wire:
         """Return the bytes of a message."""
         return encode(message, cluster=self._cluster, keys=self._keys)
 
-    def decode(self, data: bytes) -> Message | None:
-        """Return the message in ``data``; None, and counted, if there is none for us."""
+    def hear(self, data: bytes) -> Message:
+        """Return the message in ``data``. Raises Dropped, and counts it, if there is none for us."""
         try:
             return decode(data, cluster=self._cluster, keys=self._keys, member=self._member)
         except Dropped as dropped:
             self.dropped[dropped.reason] += 1
+            raise
+
+    def decode(self, data: bytes) -> Message | None:
+        """The same, with None for what is not for us."""
+        try:
+            return self.hear(data)
+        except Dropped:
             return None
