@@ -24,7 +24,7 @@ from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 import veritydb
-from benchmarks import postgresql
+from benchmarks import etcd, postgresql
 from benchmarks.measuring import KEY, Measured
 from veritydb.subscriptions import open_feed
 
@@ -51,6 +51,15 @@ def measure(folder: Path, rounds: int) -> Iterator[Measured]:
                 yield _against("p50 to another process, PostgreSQL LISTEN/NOTIFY", db, path, lambda: _notified(server))
                 yield _against(
                     "p50 to another process, PostgreSQL logical decoding", db, path, lambda: _decoded(server)
+                )
+
+        if why := etcd.missing():
+            print(f"etcd is not measured: {why}")
+        else:
+            with etcd.server(folder) as port:
+                # Its watcher has the word before the writer has the answer, so both are timed from the writer's call.
+                yield _against(
+                    "p50 from call to another process, etcd watch", db, path, lambda: _watched(port), begun=True
                 )
 
 
@@ -80,13 +89,15 @@ def _commit(db: Any) -> None:
     db.commit()
 
 
-def _paced(db: Any, count: int) -> list[float]:
-    done: list[float] = []
+def _paced(db: Any, count: int, *, begun: bool = False) -> list[float]:
+    """Commit at a pace; return when each had returned, or was begun."""
+    moments: list[float] = []
     for _ in range(count):
+        before = time.monotonic()
         _commit(db)
-        done.append(time.monotonic())
+        moments.append(before if begun else time.monotonic())
         time.sleep(PAUSE)
-    return done
+    return moments
 
 
 def _in_process(db: Any) -> list[float]:
@@ -144,9 +155,9 @@ def _follower(path: Path, count: int, many: int) -> Iterator[subprocess.Popen[st
             process.kill()
 
 
-def _other_process(db: Any, path: Path) -> list[float]:
+def _other_process(db: Any, path: Path, *, begun: bool = False) -> list[float]:
     with _follower(path, COUNT, 1) as follower:
-        done = _paced(db, COUNT)
+        done = _paced(db, COUNT, begun=begun)
         assert follower.stdout is not None
         seen = json.loads(follower.stdout.readline())
     return [max(0.0, told - committed) * 1000 for told, committed in zip(seen, done, strict=True)]
@@ -197,11 +208,11 @@ def _pipe(db: Any) -> list[float]:
     return seen
 
 
-def _against(name: str, db: Any, path: Path, peer: Callable[[], list[float]]) -> Measured:
-    """Both in turns: from the commit that has returned to the other process that has it in its hands."""
+def _against(name: str, db: Any, path: Path, peer: Callable[[], list[float]], *, begun: bool = False) -> Measured:
+    """Both in turns: from the commit that has returned, or was begun, to the other process that has it in its hands."""
     ours, theirs = [], []
     for _ in range(TURNS):
-        ours += _other_process(db, path)
+        ours += _other_process(db, path, begun=begun)
         theirs += peer()
     mine, their = _quantile(ours, 0.5), _quantile(theirs, 0.5)
     return Measured(
@@ -246,6 +257,25 @@ def _notified(server: str) -> list[float]:
             done = _paced(db, COUNT)
             seen = json.loads(listener.stdout.readline())
     return [max(0.0, told - committed) * 1000 for told, committed in zip(seen, done, strict=True)]
+
+
+def _watched(port: int) -> list[float]:
+    """A watch of a prefix, and puts below it, both through the JSON gateway that etcd has."""
+    with (
+        closing(etcd.Writer(port)) as writer,
+        subprocess.Popen(
+            [sys.executable, "-c", etcd.WATCHER, str(port), str(COUNT)], stdout=subprocess.PIPE, text=True
+        ) as watcher,
+    ):
+        assert watcher.stdout is not None
+        assert watcher.stdout.readline() == "ready\n"
+        begun: list[float] = []
+        for number in range(COUNT):
+            begun.append(time.monotonic())
+            writer.put(f"t/{number}", "a note of some length, as notes are")
+            time.sleep(PAUSE)
+        seen = json.loads(watcher.stdout.readline())
+    return [(told - called) * 1000 for told, called in zip(seen, begun, strict=True)]
 
 
 _DECODER = """

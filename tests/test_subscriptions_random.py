@@ -1,4 +1,4 @@
-"""Random workloads, random readers: whatever a cursor has seen, put together, is the log; no gap, nothing twice.
+"""Random workloads, readers and deaths: what a cursor has seen, put together, is the log; no gap, nothing twice.
 
 The oracle shares nothing with the feed: the row changes are read from the log's records, names from what the test's
 own statements say; and a table rebuilt from updates alone has to equal the one in the database.
@@ -7,6 +7,9 @@ own statements say; and a table rebuilt from updates alone has to equal the one 
 from __future__ import annotations
 
 import itertools
+import os
+import signal
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +18,8 @@ from hypothesis import strategies as st
 
 import veritydb
 from tests.support import files
+from tests.support.child import POINTS as ALL_POINTS
+from tests.support.child import arm
 from veritydb.events import Rows
 from veritydb.subscriptions import (
     Cursor,
@@ -32,6 +37,8 @@ if TYPE_CHECKING:
 
     from veritydb.subscriptions import Subscription
 
+POINTS = [point for point in ALL_POINTS if point not in ("wal", "checkpoint")]
+"""Those two are met through a VFS of their own."""
 TABLES = {"people": ("id", "name"), "stays": ("bed", "ward", "note")}
 
 rows = st.integers(1, 6)
@@ -55,6 +62,8 @@ steps = st.lists(
         st.tuples(st.just("reopen reader"), st.integers(0, 2)),
         st.tuples(st.just("reopen feed")),
         st.tuples(st.just("reopen writer")),
+        st.tuples(st.just("kill a writer"), st.sampled_from(POINTS), st.integers(1, 12), changes),
+        st.tuples(st.just("kill a reader"), st.integers(0, 2), st.integers(0, 40)),
         st.tuples(st.just("snapshot")),
     ),
     min_size=3,
@@ -146,6 +155,35 @@ class Machine:
         self.db.close()
         self.db = veritydb.connect(self.path)
 
+    def kill_a_writer(self, point: str, count: int, changes: list[tuple[str, str, int]]) -> None:
+        """Another process makes the changes, each a transaction of its own, and is killed on the way, or is not."""
+        self.numbers, theirs = itertools.count(next(self.numbers) + 10_000), self.numbers
+        with warnings.catch_warnings():
+            # The runner of the tests has a thread that the child does not use.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
+        if pid:
+            status = os.waitpid(pid, 0)[1]
+            assert status == 0 or os.WTERMSIG(status) == signal.SIGKILL
+            return
+        code = 1
+        try:
+            self.numbers = theirs
+            arm(f"{point}:{count * (25 if point == 'log call' else 1)}")
+            self.db = veritydb.connect(self.path)
+            for change in changes:
+                self.commit([change])
+            code = 0
+        finally:
+            os._exit(code)
+
+    def kill_a_reader(self, number: int, lost: int) -> None:
+        """It has received more than it had noted when it died: what is not noted was not seen."""
+        self.readers[number].close()
+        seen = self.seen[number]
+        del seen[max(0, len(seen) - lost) :]
+        self.readers[number] = self.open_reader(number)
+
     def snapshot(self) -> None:
         """A snapshot and the tail behind it end where everybody ends."""
         with self.feed.subscribe(snapshot=True, images=True) as updates:
@@ -163,6 +201,7 @@ class Machine:
         return found
 
     def finish(self) -> None:
+        self.commit([("insert", "people", 1)])  # Whoever comes after the dead settles what they left.
         expected = in_the_log(self.path)
         for number in range(3):
             while found := self.readers[number].drain(200):
