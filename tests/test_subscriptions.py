@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import subprocess
@@ -16,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import veritydb
+from tests.crash.small import make_small
 from tests.support.life import RAW
 from veritydb import keys, streams
 from veritydb.subscriptions import (
@@ -348,6 +350,39 @@ def test_what_cannot_be_is_refused(db: veritydb.Connection) -> None:
             db.subscribe(since=nonsense)
     with pytest.raises(ValueError, match="actions are"):
         db.subscribe(actions="truncate")
+
+
+def test_what_was_retired_is_told_once_as_a_resync_and_the_rest_follows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_small(monkeypatch)
+    path = tmp_path / "a.db"
+    with contextlib.closing(veritydb.connect(path, autocommit=True)) as db:
+        db.execute("CREATE TABLE t (a)")
+        for number in range(200):
+            db.execute("INSERT INTO t VALUES (?)", (f"{number}" * 20,))
+        with open_feed(path, ring_rows=4) as feed:
+            # One has begun to read what is going to be retired, one will begin, one has fallen out of the ring.
+            began, begins, fell = feed.subscribe(since=-1, buffer=1), feed.subscribe(since=3), feed.subscribe()
+            assert isinstance(began.get(0), SchemaChange)
+            segments = sorted(streams.log_folder(path).glob("*.seg"))
+            assert len(segments) > 4
+            for number in range(200, 220):
+                db.execute("INSERT INTO t VALUES (?)", (number,))
+            for segment in segments[:2]:
+                segment.unlink()
+            last = db.last_offset
+            for updates in (began, begins, feed.subscribe(since=0)):
+                found = updates.drain(10_000)
+                resyncs = [each for each in found if isinstance(each, Resync)]
+                assert len(resyncs) == 1
+                place = found.index(resyncs[0])
+                assert [each.offset for each in found[place + 1 :]] == list(range(resyncs[0].offset + 1, last + 1))
+                before = [each.offset for each in found[:place]]
+                assert before == list(range(before[0], before[0] + place)) if before else True
+                updates.close()
+            assert [each.offset for each in fell.drain(10_000)] == list(range(last - 19, last + 1))
+            fell.close()
 
 
 @pytest.mark.parametrize("way", ["a feed", "a connection"])
