@@ -57,8 +57,9 @@ def test_a_worker_killed_between_work_and_ack_did_not_work(folder: Path, campaig
     deaths = 0
     for _ in range(200 if campaign else 8):
         clinic.visit(4)
-        with Child(SCRIPT, clinic.path, chance.choice([1, 3])) as worker:
-            for _ in range(chance.randrange(1, 4)):
+        stop = chance.randrange(1, 4)
+        with Child(SCRIPT, clinic.path, chance.choice([1, 3]), stop) as worker:
+            for _ in range(stop):
                 worker.until("between")
             worker.signal()
             deaths += worker.end().killed

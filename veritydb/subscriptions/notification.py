@@ -32,8 +32,10 @@ PACE = 0.001
 INOTIFY, POLLING, NOTHING = "inotify", "poll", "process"
 
 _DRAIN = 1 << 16
-_LINGER_MS = 0.3
+_LINGER_MS = 1
 _LINGER_COUNT = 64
+_POLL_MIN = 0.001
+"""poll(2) counts milliseconds, and a shorter time-out becomes a whole one."""
 
 
 class Waiter:
@@ -93,6 +95,9 @@ class Waiter:
     def wait(self, timeout: float | None = None) -> None:
         """Return when something may have been written, at the latest after ``timeout`` seconds."""
         most = {INOTIFY: CHECK, POLLING: POLL, NOTHING: 60.0}[self.how]
+        if timeout is not None and timeout < _POLL_MIN:
+            time.sleep(max(0.0, timeout))
+            return
         ready = self._poll.poll(min(most, most if timeout is None else timeout) * 1000)
         own = any(fd == self._read for fd, _ in ready)
         if own:

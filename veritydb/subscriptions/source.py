@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 1.0
 """Seconds after which a record is handed out although the file does not have it: its writer died in between."""
-_PAUSE = 0.000_1
+_PAUSE = 0.000_05
 _PAUSE_MAX = 0.01
 
 
