@@ -12,6 +12,7 @@ import pytest
 
 import veritydb
 from tests.support.life import RAW
+from veritydb.records import Writer
 from veritydb.subscriptions import Message, TableUpdate
 
 if TYPE_CHECKING:
@@ -65,6 +66,25 @@ def test_each_update_is_handed_out_once_and_its_work_and_ack_are_one_transaction
         assert invoices(db) == [0, 2, 3]
         lag = billing.lag()
         assert (lag.waiting, lag.in_flight, lag.dead, lag.oldest) == (0, 0, 0, None)
+
+
+def test_what_was_taken_by_a_fetch_that_failed_is_still_to_come(
+    db: veritydb.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with db.consumer("billing", "visits") as billing:
+        visit(db, 1, 2, 3)
+        (first,) = billing.fetch(1)
+        commit = Writer.commit
+
+        def fails(*_: Any, **__: Any) -> None:
+            raise veritydb.LogUnavailable("the disk is away")
+
+        monkeypatch.setattr(Writer, "commit", fails)
+        with pytest.raises(veritydb.LogUnavailable):
+            billing.fetch(1)
+        monkeypatch.setattr(Writer, "commit", commit)
+        rest = billing.fetch(5)
+        assert ids([first, *rest]) == [1, 2, 3]
 
 
 def test_the_cursor_is_in_the_database_and_survives(life: Life, db: veritydb.Connection) -> None:

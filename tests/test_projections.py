@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import veritydb
+from veritydb.records import Writer
 from veritydb.subscriptions import Progress, Projection, TableUpdate, latest_by_id, timeline
 
 if TYPE_CHECKING:
@@ -74,6 +75,24 @@ def test_what_the_handler_raises_rolls_the_batch_back_and_is_told_where(db: veri
     assert "projection 'p', at 2.1@" in error.value.__notes__[0]
     assert counts(db) == {}
     assert not db.in_transaction
+
+
+def test_what_was_read_for_a_batch_that_did_not_commit_is_still_to_come(
+    db: veritydb.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visit(db, "a", "b", "a")
+    with counting(db) as projection:
+        commit = Writer.commit
+
+        def fails(*_: Any, **__: Any) -> None:
+            raise veritydb.LogUnavailable("the disk is away")
+
+        monkeypatch.setattr(Writer, "commit", fails)
+        with pytest.raises(veritydb.LogUnavailable):
+            projection.run_once()
+        monkeypatch.setattr(Writer, "commit", commit)
+        assert projection.run_until_idle() == 3
+        assert counts(db) == {"a": 2, "b": 1}
 
 
 def test_a_projection_does_not_see_its_own_work(db: veritydb.Connection) -> None:

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from veritydb.errors import (
     ConfigurationError,
+    ConflictError,
     ConsumerOutOfLog,
     CursorAhead,
     LeaseLost,
@@ -189,18 +190,25 @@ class Consumer:
         count = 0
         while messages := self.fetch(batch, timeout=idle):
             for message in messages:
-                try:
-                    with self._own.transaction("a consumer's work"):
-                        message.ack()
-                        handler(message.update)
-                except LeaseLost:
-                    continue  # Somebody else has it.
-                except Exception as error:
-                    with suppress(LeaseLost):
-                        message.nack(f"{type(error).__name__}: {error}")
-                else:
-                    count += 1
+                count += self._work(message, handler)
         return count
+
+    def _work(self, message: Message, handler: Callable[[Work], object]) -> bool:
+        """Work on a message and ack it; return whether that was done."""
+        while True:
+            try:
+                with self._own.transaction("a consumer's work"):
+                    message.ack()
+                    handler(message.update)
+            except LeaseLost:
+                return False  # Somebody else has it.
+            except ConflictError:
+                continue  # Another machine was first with something: nothing was done, and nobody is to blame.
+            except Exception as error:
+                with suppress(LeaseLost):
+                    message.nack(f"{type(error).__name__}: {error}")
+                return False
+            return True
 
     def __iter__(self) -> Iterator[Message]:
         """Yield messages one at a time, for ever; each should be acked or nacked before the next is asked for."""
@@ -306,15 +314,22 @@ class Consumer:
         return found[0]
 
     def _fetch_now(self, limit: int) -> list[Message]:
-        self._feed.catch_up()
-        position, _, _, _, _, paused = self._row()
-        if paused:
-            return []
-        fresh = self._peek(Cursor.parse(position), limit)
-        if not fresh and not self._own.read(_EXPIRED, (self.name, _now(), 1)) and not self._far(position):
-            return []
-        with self._own.transaction("fetch"):
-            return self._take(limit)
+        while True:
+            self._feed.catch_up()
+            position, _, _, _, _, paused = self._row()
+            if paused:
+                return []
+            fresh = self._peek(Cursor.parse(position), limit)
+            if not fresh and not self._own.read(_EXPIRED, (self.name, _now(), 1)) and not self._far(position):
+                return []
+            try:
+                with self._own.transaction("fetch"):
+                    return self._take(limit)
+            except BaseException as error:
+                # What was taken was not handed out to anybody, so it is still to come.
+                self._forget()
+                if not isinstance(error, ConflictError):  # Else another machine was first, perhaps with the same.
+                    raise
 
     def _take(self, limit: int) -> list[Message]:
         own, name = self._own, self.name

@@ -21,7 +21,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from veritydb.errors import ConfigurationError, ConsumerOutOfLog, ProgrammingError
+from veritydb.errors import ConfigurationError, ConflictError, ConsumerOutOfLog, ProgrammingError
 from veritydb.events import Value
 from veritydb.refusals import reserved
 from veritydb.replay.statements import quoted
@@ -108,8 +108,15 @@ class Projection:
         ProgrammingError inside a transaction, ConsumerOutOfLog if the log no longer has what follows.
         """
         self._check()
-        with self._own.outside("a projection"):
-            return self._run_once()
+        while True:
+            try:
+                with self._own.outside("a projection"):
+                    return self._run_once()
+            except BaseException as error:
+                # What was read was not taken in, so it is still to come.
+                self._drop()
+                if not isinstance(error, ConflictError):  # Else another machine was first.
+                    raise
 
     def _run_once(self) -> int:
         checkpoint, _ = self._stored()
@@ -131,7 +138,6 @@ class Projection:
                 try:
                     self.handler(update, self._connection)
                 except BaseException as error:
-                    self._drop()
                     error.add_note(f"projection {self.name!r}, at {update.cursor}; its batch was rolled back")
                     raise
         self._position = behind
