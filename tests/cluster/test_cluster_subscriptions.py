@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 
 import veritydb
-from tests.cluster.test_cluster_connection import KEY, begin, machines, nodes
+from tests.cluster.test_cluster_connection import KEY, begin, machines, nodes, own_machines, own_nodes
+from tests.support.asgi import Asgi
+from tests.support.served import ALL_KEY, CONFIG
+from veritydb import follower
+from veritydb.sse import create_app, read_settings
 from veritydb.subscriptions import TableUpdate, open_feed
 
 WAIT = 30.0
 
-__all__ = ["machines", "nodes"]
+__all__ = ["machines", "nodes", "own_machines", "own_nodes"]
 
 
 def changes(updates, count):
@@ -88,3 +93,44 @@ def test_workers_on_two_machines_share_a_consumer_and_bill_each_note_once(machin
         assert failed == []
         with contextlib.closing(machines.connect("d")) as d:
             assert sorted(note for (note,) in d.execute("SELECT note FROM bills")) == list(range(1, 13))
+
+
+# Served over HTTP
+
+
+def test_a_server_of_a_copy_knows_what_is_agreed_and_who_is_there(own_machines, own_nodes, monkeypatch, tmp_path):
+    with contextlib.closing(begin(own_machines)) as a:
+        own_machines.connect("b").close()
+        follower.stop_all()
+        config = tmp_path / "server.toml"
+        config.write_text(CONFIG, encoding="utf-8")
+        monkeypatch.setenv("VERITYDB_CLUSTER", str(own_machines.cluster))
+        app = create_app(own_machines.file("b"), key=KEY, settings=read_settings(config))
+        with Asgi(app, service=app.state.service) as server:
+
+            def status():
+                return server.ask("GET", "/status", key=ALL_KEY).json()["quorum"]
+
+            def read(**headers):
+                body = {"sql": "SELECT text FROM notes ORDER BY id"}
+                return server.ask("POST", "/query", json=body, key=ALL_KEY, headers=headers)
+
+            for number in range(5):
+                write(a, "INSERT INTO notes (text) VALUES (?)", (f"n{number}",))
+                rows = read(**{"X-Read-Consistency": "synchronized"}).json()["rows"]
+                assert rows == [[f"n{each}"] for each in range(number + 1)]
+                assert read(**{"X-Read-After": str(a.last_offset)}).json()["rows"] == rows
+            wanted = {"members": 3, "needed": 2, "reached": 3, "durable": a.last_offset, "stream": "clinic"}
+            assert status() == wanted
+            assert read(**{"X-Read-After": "1000"}).status_code == 400
+            for member in (1, 2):
+                own_nodes.kill(member)
+            deadline = time.monotonic() + WAIT
+            while (now := status())["reached"] >= now["needed"]:
+                assert time.monotonic() < deadline
+            assert now["reached"] == 1
+            assert now["durable"] == a.last_offset
+            assert read(**{"X-Read-Consistency": "synchronized"}).status_code == 503
+            assert len(read(**{"X-Read-Consistency": "eventual"}).json()["rows"]) == 5
+            for member in (1, 2):
+                own_nodes.start(member)

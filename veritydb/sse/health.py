@@ -18,9 +18,8 @@ from typing import Any, TypeAlias
 from veritydb.log import Place
 from veritydb.log.store import Log
 from veritydb.log.tailing import Tail
+from veritydb.streams import SHARED_FILE
 
-SHARED_FILE = "shared"
-"""In the folder of a log that is a copy of a cluster's stream: says which."""
 _SHARED_BYTES_MAX = 4_096
 _RECORDS = 1_024
 

@@ -94,8 +94,10 @@ class Queries:
             with self._past.at(at) as path, self._guarded(path, rights) as guarded:
                 yield guarded
             return
+        known = -1  # How far the stream is for certain, here or where others keep it.
         if consistency == "synchronized":
-            after = max(self.head() - 1, -1 if after is None else after)
+            known = self._agreed(strictly=True)
+            after = max(known, -1 if after is None else after)
         elif consistency == "eventual":
             after = None
         with contextlib.ExitStack() as stack:
@@ -105,7 +107,7 @@ class Queries:
                 if after is None or guarded.offset >= after:
                     break
                 stack.pop_all().close()
-                if after >= self.head():
+                if after > known and after > (known := self._agreed(strictly=False)):
                     raise Problem("future-offset")
                 if time.monotonic() > deadline:
                     raise Problem("behind", f"offset {after}")
@@ -120,6 +122,16 @@ class Queries:
             raise Problem("unavailable") from error
         with contextlib.closing(opened) as guarded:
             yield guarded
+
+    def _agreed(self, *, strictly: bool) -> int:
+        """Return the last offset that is committed, here or anywhere; ``strictly``: or fail if that cannot be known."""
+        try:
+            quorum = self._quorum(self._folder)
+        except (Error, OSError) as error:
+            raise Problem("unavailable") from error
+        if strictly and quorum.reached is not None and quorum.needed is not None and quorum.reached < quorum.needed:
+            raise Problem("unavailable", "too few nodes of the cluster answer to say what is committed")
+        return max(quorum.durable, self.head() - 1)
 
     def head(self) -> int:
         """Return how many transactions the log has."""

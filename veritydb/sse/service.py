@@ -17,6 +17,7 @@ from veritydb.errors import ConfigurationError
 from veritydb.keys import Key
 from veritydb.replay.registering import Register, load
 from veritydb.sse.callers import Gate
+from veritydb.sse.clustered import clustered
 from veritydb.sse.health import QuorumOf
 from veritydb.sse.hub import Hub
 from veritydb.sse.problems import Problem
@@ -52,7 +53,8 @@ class Service:
         self.gate = Gate(settings)
         self._key = asked_once(key, str(self.path))
         self._register = load(register)
-        self.queries = Queries(self.path, self._key, settings, self._register, quorum)
+        self._clustered = clustered(self.path, log_folder(self.path), self._key) if quorum is None else None
+        self.queries = Queries(self.path, self._key, settings, self._register, quorum or self._clustered)
         # A hub belongs to a loop, and a program may have one after another (tests do).
         self._hubs: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = weakref.WeakKeyDictionary()
         self._rooms: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = (
@@ -87,6 +89,8 @@ class Service:
     def close(self) -> None:
         """Give back what is kept; streams end by themselves with their connections."""
         self.queries.close()
+        if self._clustered is not None:
+            self._clustered.close()
 
     def _open_feed(self) -> Feed:
         return open_feed(self.path, key=self._key, register=self._register)
