@@ -40,6 +40,7 @@ KEY = "correct horse"
 DJANGO = "docs/guides/django.md"
 HTTP = "docs/guides/sse.md"
 CLUSTER = "docs/guides/cluster.md"
+NODES = "docs/guides/nodes.md"
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _FILE = re.compile(r"# ([\w.]+\.py)\n")
@@ -128,12 +129,13 @@ def blocks(document: str) -> list[tuple[str, str]]:
 
 
 def test_every_guide_is_tried() -> None:
-    """A new one has to be added above. Django, of which a process can have one, HTTP and the cluster have their own."""
+    """A new one has to be added above. Django, HTTP, the cluster and its nodes have tests of their own."""
     found = [path.relative_to(ROOT) for name in ("guides", "concepts") for path in (ROOT / "docs" / name).glob("*.md")]
     assert {str(path) for path in found} == {name for name in SETTINGS if name.startswith("docs/")} | {
         DJANGO,
         HTTP,
         CLUSTER,
+        NODES,
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -139,4 +140,29 @@ def test_of_three_applications_one_wins(nodes):
     spec.loader.exec_module(example)
     winners = example.main(str(nodes.folder / "client"), f"ward {os.urandom(4).hex()}")
     assert [len(who) for who in winners.values()] == [1, 1, 1]
+    follower.stop_all()
+
+
+def test_the_guide_is_true(nodes, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ward").symlink_to(nodes.folder)
+    for machine in "ab":
+        (tmp_path / machine).mkdir()
+    guide = (Path(__file__).parents[2] / "docs" / "guides" / "cluster.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```$", guide, flags=re.MULTILINE | re.DOTALL)
+    preludes = {
+        2: 'db.executescript("CREATE TABLE beds (free); CREATE TABLE patients (name); INSERT INTO beds VALUES (1)")',
+        3: "app = print",
+    }
+    said: dict[str, object] = {}
+    for number, block in enumerate(blocks):
+        exec(preludes.get(number, "") + "\n" + block, said)
+    assert number == 3
+    db, other = said["db"], said["other"]
+    assert said["done"] == 1
+    assert said["beds"] == (1,)
+    other.read_after(db.token)
+    assert other.execute("SELECT text, signed_by FROM notes").fetchall() == [("seen at 8:00", "dr.lee")]
+    db.close()
+    other.close()
     follower.stop_all()

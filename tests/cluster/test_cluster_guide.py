@@ -1,4 +1,4 @@
-"""docs/guides/cluster.md is followed: first on one machine, then on three, which are folders here, with the unit's own
+"""docs/guides/nodes.md is followed: first on one machine, then on three, which are folders here, with the unit's own
 command, variables and folders in place of systemd.
 """
 
@@ -22,7 +22,7 @@ from veritydb.cluster.clients import group_of
 from veritydb.cluster.config import SETTINGS, read_client_config, read_config
 from veritydb.cluster.local import members_in
 
-GUIDE = "docs/guides/cluster.md"
+GUIDE = "docs/guides/nodes.md"
 UNIT = ROOT / "examples/cluster/veritydb-node.service"
 
 

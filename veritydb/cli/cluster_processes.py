@@ -85,7 +85,7 @@ def rolling_restart(folder: Folder, timeout: Timeout = 60.0) -> None:
     [dim]veritydb cluster rolling-restart cluster[/dim]
 
     After each, all are waited for before the next one is stopped. If one does not become ready again, the rest is left
-    as it is. Where members run on machines of their own, docs/guides/cluster.md has the same steps by hand.
+    as it is. Where members run on machines of their own, docs/guides/nodes.md has the same steps by hand.
     """
     import anyio
 
