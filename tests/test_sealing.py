@@ -29,8 +29,11 @@ def test_what_is_sealed_opens() -> None:
 def test_a_nonce_that_was_drawn_before_is_used() -> None:
     """The header carries it, and the header must be whole before anything is sealed with it."""
     sealer = Sealer(KEYS.current)
-    nonce = sealer.nonce()
+    salt, nonce = sealer.draw()
+    assert salt == sealer.salt
     assert len(nonce) == NONCE_BYTES
+    assert sealer.draw()[0] == salt
+    assert sealer.draw()[1] != nonce
     used, sealed = sealer.seal(PLAIN, HEADER, nonce)
     assert used == nonce
     assert Opener(KEYS).open(1, sealer.salt, nonce, sealed, HEADER) == PLAIN
@@ -95,7 +98,7 @@ def test_a_missing_key_is_named() -> None:
 
 def test_without_a_key_bytes_pass_through() -> None:
     sealer = Sealer(None)
-    assert (sealer.key_id, sealer.overhead, sealer.salt, sealer.nonce()) == (0, 0, bytes(32), bytes(12))
+    assert (sealer.key_id, sealer.overhead, *sealer.draw()) == (0, 0, bytes(32), bytes(12))
     sealer.renew()
     assert sealer.salt == bytes(32)
     nonce, sealed = sealer.seal(PLAIN, HEADER)
@@ -109,15 +112,14 @@ def test_a_record_that_is_not_sealed_does_not_pass_where_others_are() -> None:
         Opener(KEYS).open(0, bytes(32), bytes(12), PLAIN, HEADER)
 
 
-def test_a_sealer_says_when_its_salt_has_sealed_enough() -> None:
+def test_a_sealer_counts_what_its_salt_may_still_seal() -> None:
     sealer = Sealer(KEYS.current)
     salt = sealer.salt
     sealer.seal(PLAIN, HEADER)
-    assert not sealer.worn
-    sealer._left -= SEALS_MAX - 1
-    assert sealer.worn
+    assert sealer.left == SEALS_MAX - 1
+    sealer.left = 0
     sealer.renew()
-    assert not sealer.worn
+    assert sealer.left == SEALS_MAX
     assert sealer.salt != salt
     nonce, sealed = sealer.seal(PLAIN, HEADER)
     assert Opener(KEYS).open(1, sealer.salt, nonce, sealed, HEADER) == PLAIN

@@ -401,7 +401,7 @@ class Cursor:
             found = adaptation.converters_of(names)
         if found is not None or connection._text_factory is not str:
             again = partial(texts.rows_as_bytes, connection._opened().db, plan, bindings)
-            self._convert = texts.Converter(found, lambda: connection._text_factory, again)
+            self._convert = texts.Converter(found, partial(getattr, connection, "_text_factory"), again)
 
     # Failing ----------------------------------------------------------------------------------------------------------
 

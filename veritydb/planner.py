@@ -24,6 +24,9 @@ Authorizer: TypeAlias = "Callable[[int, str | None, str | None, str | None, str 
 Heard: TypeAlias = "tuple[int, str | None, str | None, str | None, str | None]"
 
 PLANS_MAX = 1024
+_OK = apsw.SQLITE_OK
+_FUNCTION = apsw.SQLITE_FUNCTION
+# A module of C looks its names up slowly, and the authorizer is asked often.
 _NAMES_MAX = 2048
 _NO_BINDINGS = re.compile(r"Statement has (\d+) bindings but you didn't supply any")
 
@@ -258,15 +261,15 @@ class Planner:
 
     def _authorize(self, action: int, one: str | None, two: str | None, schema: str | None, trigger: str | None) -> int:
         if self.internal:
-            return apsw.SQLITE_OK
-        verdict = apsw.SQLITE_OK
+            return _OK
+        verdict = _OK
         if self.user_authorizer is not None:
             verdict = self.user_authorizer(action, one, two, schema, trigger)
             # A DELETE that is to be ignored deletes all the same, row by row, so we take note of it.
-            if verdict not in (apsw.SQLITE_OK, apsw.SQLITE_IGNORE):
+            if verdict not in (_OK, apsw.SQLITE_IGNORE):
                 return verdict
         if action in _QUIET:
-            if two == _WRITING_FUNCTION and action == apsw.SQLITE_FUNCTION and self._heard is not None:
+            if two == _WRITING_FUNCTION and action == _FUNCTION and self._heard is not None:
                 self._heard.append((action, one, two, schema, trigger))
             return verdict
         why = self._refusal_of(action, one, two, schema)

@@ -137,7 +137,7 @@ class Writer:
         length = len(body) + sealer.overhead
         if length > PART_MAX:
             raise TransactionTooLarge(f"one change of {length:,} bytes exceeds what a part may hold; rolled back")
-        nonce = sealer.nonce()
+        salt, nonce = sealer.draw()
         if spilled is None:
             parts, digest, parts_length, part_count = None, _NO_DIGEST, 0, 0
         else:
@@ -150,7 +150,7 @@ class Writer:
             head.hash,
             identity,
             sealer.key_id,
-            sealer.salt,
+            salt,
             nonce,
             digest,
             parts_length,
@@ -162,7 +162,7 @@ class Writer:
         )
         sealed = self._seal(body, header, nonce)[1]
         self._append(header, sealed, parts, count, now)
-        if sealer.worn:
+        if sealer.left <= 0:
             sealer.renew()
 
 

@@ -40,16 +40,18 @@ _NO_NONCE = bytes(NONCE_BYTES)
 class Sealer:
     """Seals what one writer appends."""
 
-    __slots__ = ("__weakref__", "_encrypt", "_key", "_left", "_salt", "key_id", "overhead")
+    __slots__ = ("__weakref__", "_encrypt", "_key", "_salt", "key_id", "left", "overhead")
 
     key_id: int
     """Names the database key; 0 if nothing is sealed."""
     overhead: int
     """Bytes by which sealed parts are longer."""
+    left: int
+    """Parts that this salt may still seal; between two records, :meth:`renew` if there are none."""
 
     def __init__(self, key: DatabaseKey | None) -> None:
         self._key = key
-        self._left = SEALS_MAX
+        self.left = SEALS_MAX
         self._encrypt: Callable[[bytes, bytes, bytes], bytes] | None = None
         self._salt = _NO_SALT
         if key is None:
@@ -70,17 +72,14 @@ class Sealer:
         if self._key is not None:
             self._salt = urandom(SALT_BYTES)
             self._encrypt = _aes_gcm(self._key.data_key(self._salt)).encrypt
-            self._left = SEALS_MAX
+            self.left = SEALS_MAX
             _sealers.add(self)
 
-    @property
-    def worn(self) -> bool:
-        """Whether this salt has sealed as much as it should; between two records, :meth:`renew` then."""
-        return self._left <= 0
-
-    def nonce(self) -> bytes:
-        """Return the nonce for one :meth:`seal`, 12 bytes: the header that is sealed with must carry it."""
-        return _NO_NONCE if self._key is None else urandom(NONCE_BYTES)
+    def draw(self) -> tuple[bytes, bytes]:
+        """Return :attr:`salt` and the nonce for one :meth:`seal`, 12 bytes: the header that is sealed with has both."""
+        if self._encrypt is not None:
+            return self._salt, urandom(NONCE_BYTES)
+        return self.salt, _NO_NONCE if self._key is None else urandom(NONCE_BYTES)
 
     def seal(self, plain: bytes, associated: bytes, nonce: bytes | None = None) -> tuple[bytes, bytes]:
         """Return nonce and sealed bytes of ``plain``, which will only open together with ``associated``."""
@@ -91,7 +90,7 @@ class Sealer:
             self.renew()
             encrypt = self._encrypt
             assert encrypt is not None
-        self._left -= 1
+        self.left -= 1
         if nonce is None:
             nonce = urandom(NONCE_BYTES)
         return nonce, encrypt(nonce, plain, associated)

@@ -288,7 +288,8 @@ class Session(Boundaries):
 
     def commit_open(self) -> None:
         """Commit the open transaction, whatever the mode."""
-        self.disturb()
+        if self.batch is not None:
+            self.batch.disturb()
         offset = self.transactions.last_offset
         try:
             self.transactions.finish("COMMIT")

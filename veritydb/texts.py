@@ -60,9 +60,11 @@ class Converter:
             made = list(row)
             for position, convert in self._places:
                 value = made[position]
-                if value is not None:
+                if value.__class__ is str:
+                    made[position] = convert(value.encode()) if value else None
+                elif value is not None:
                     data = adaptation.as_bytes(value)
-                    made[position] = convert(bytes(data)) if data else None
+                    made[position] = convert(data) if data else None
             return tuple(made)
         values: list[Any] = []
         for position, value in enumerate(row):
