@@ -215,22 +215,17 @@ class Planner:
         ``bindings`` may be None if there are none yet. Raises whatever preparing it raises; :attr:`refusal` then says
         if it was us.
         """
-        self.refusal = None
-        self._traced.clear()
-        heard: list[Heard] = []
-        self._heard = heard
         try:
-            # Not from APSW's cache: a statement that is prepared already asks no authorizer, and has old column names.
-            self._cursor.execute(sql, bindings, can_cache=False)
-        except apsw.ExecTraceAbort:
-            pass
+            heard = self._hear(sql, bindings, can_cache=True)
+            if not heard:
+                # Either APSW has had it (what is prepared already asks no authorizer, and has old column names), or it
+                # is one of the few statements that never ask.
+                heard = self._hear(sql, bindings, can_cache=False)
         except apsw.BindingsError as error:
             count = _NO_BINDINGS.match(str(error)) if bindings is None else None
             if count is None:
                 raise
             return self.plan(sql, (None,) * int(count[1]))
-        finally:
-            self._heard = None
         if not self._traced:
             plan = Plan("")
             plan.kind, plan.reads = Kind.NOTHING, False
@@ -249,6 +244,21 @@ class Planner:
         plan.reads = plan.kind is Kind.READ and not plan.is_dml and not plan.temp
         return plan
 
+    def _hear(self, sql: str, bindings: Any, *, can_cache: bool) -> list[Heard]:
+        """Prepare a statement, and return what the authorizer heard of it."""
+        self.refusal = None
+        self._traced.clear()
+        heard: list[Heard] = []
+        self._heard = heard
+        try:
+            self._cursor.execute(sql, bindings, can_cache=can_cache)
+        except apsw.ExecTraceAbort:
+            pass
+        finally:
+            self._heard = None
+        self._cursor.execute("")  # What was prepared goes to APSW's cache, so that it is not prepared again to be run.
+        return heard
+
     def remember(self, sql: str, plan: Plan) -> None:
         """Keep ``plan`` for the next time this text comes."""
         if len(self.plans) >= PLANS_MAX:
@@ -256,6 +266,8 @@ class Planner:
         self.plans[sql] = plan
 
     def _before_first_step(self, cursor: apsw.Cursor, sql: str, bindings: Any) -> bool:
+        if not sql:
+            return True
         self._traced.append((sql, cursor.is_readonly, bool(cursor.is_explain), cursor.get_description()))
         return False
 
