@@ -35,6 +35,7 @@ SECRET = "correct-horse"
         ("veritydb://:k@//c.db", "/c.db", {"key": "k"}),
         ("veritydb:////c.db?key=k", "/c.db", {"key": "k"}),
         ("veritydb:////c.db?isolation_level=IMMEDIATE", "/c.db", {"isolation_level": "IMMEDIATE"}),
+        ("veritydb:////c.db?isolation_level=deferred", "/c.db", {"isolation_level": "DEFERRED"}),
         ("veritydb:////c.db?detect_types=3&cached_statements=9", "/c.db", {"detect_types": 3, "cached_statements": 9}),
         ("veritydb:////c.db?check_same_thread=no", "/c.db", {"check_same_thread": False}),
         ("veritydb:///file:c.db?mode=ro&uri=true&cache=private", "file:c.db?cache=private&mode=ro", {"uri": True}),
@@ -50,7 +51,11 @@ def test_a_url_says(url: str, database: str, options: dict[str, Any]) -> None:
     [
         ("veritydb:///c.db?colour=red", "'colour'"),
         ("veritydb:///c.db?timeout=soon", "'timeout' should be a number of seconds, not 'soon'"),
+        ("veritydb:///c.db?timeout=nan", "'timeout' should be a number of seconds, not 'nan'"),
+        ("veritydb:///c.db?on_missing=maybe", "'on_missing' should be rebuild or new, not 'maybe'"),
+        ("veritydb:///c.db?isolation_level=loose", "'isolation_level' should be DEFERRED, IMMEDIATE or EXCLUSIVE"),
         ("veritydb:///c.db?uri=perhaps", "'uri' should be true or false"),
+        ("veritydb:///c.db?uri=true&mode=ro", "'mode' needs a database that is a file: URI"),
         ("veritydb:///c.db?cached_statements=many", "'cached_statements' should be a number"),
         ("veritydb:///c.db?mode=ro", "'mode' is one of SQLite's file: URIs; it needs uri=true"),
         ("veritydb:///file:c.db?uri=true&hexkey=00", "'hexkey'"),
@@ -76,7 +81,7 @@ def test_an_unknown_option_is_found_when_the_engine_connects_and_no_file_is_made
 
 
 def test_a_wrong_value_is_refused_with_the_options_name(tmp_path: Path) -> None:
-    engine = create_engine(f"veritydb:///{tmp_path / 'c.db'}?on_missing=cry")
+    engine = create_engine(f"veritydb:///{tmp_path / 'c.db'}", connect_args={"on_missing": "cry"})
     with pytest.raises(Exception, match="on_missing must be one of") as caught:
         engine.connect()
     assert isinstance(getattr(caught.value, "orig", caught.value), veritydb.ConfigurationError)

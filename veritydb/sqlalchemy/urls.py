@@ -24,6 +24,7 @@ from sqlalchemy.exc import ArgumentError
 from veritydb.consistency import check
 from veritydb.errors import ConfigurationError
 from veritydb.keys import EnvKeyProvider, FileKeyProvider
+from veritydb.streams import ON_MISSING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +36,23 @@ _SWITCHES = {"1": True, "true": True, "yes": True, "on": True, "0": False, "fals
 
 def _switch(text: str) -> bool:
     return _SWITCHES[text.lower()]
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if seconds != seconds:
+        raise ValueError
+    return seconds
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    """Return a reader of one of ``words``, in capitals or not; it gives the word as it stands here."""
+    known = {word.lower(): word for word in words}
+
+    def read(text: str) -> str:
+        return known[text.lower()]
+
+    return read
 
 
 def _function(text: str) -> Callable[[Any], None]:
@@ -52,14 +70,14 @@ _OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
     "cluster": (str, "a path or addresses"),
     "consistency": (check, "default, synchronized or eventual"),
     "detect_types": (int, "a number"),
-    "isolation_level": (str, "text"),
+    "isolation_level": (_one_of("DEFERRED", "IMMEDIATE", "EXCLUSIVE"), "DEFERRED, IMMEDIATE or EXCLUSIVE"),
     "key": (str, "text"),
     "key_env": (EnvKeyProvider, "the name of an environment variable"),
     "key_file": (FileKeyProvider, "a path"),
-    "on_missing": (str, "text"),
+    "on_missing": (_one_of(*ON_MISSING), " or ".join(ON_MISSING)),
     "register": (_function, "module:function"),
     "stream": (str, "text"),
-    "timeout": (float, "a number of seconds"),
+    "timeout": (_seconds, "a number of seconds"),
     "uri": (_switch, "true or false"),
 }
 """How each option is read, and what it should have been, for the error."""
@@ -93,6 +111,11 @@ def connect_arguments(url: URL) -> tuple[str, dict[str, Any]]:
     if of_sqlite and not options.get("uri"):
         raise ArgumentError(
             f"the URL option {min(of_sqlite)!r} is one of SQLite's file: URIs; it needs uri=true beside it"
+        )
+    if of_sqlite and not (url.database or "").startswith("file:"):
+        # SQLite would take the option for a part of the file's name.
+        raise ArgumentError(
+            f"the URL option {min(of_sqlite)!r} needs a database that is a file: URI: veritydb:///file:clinic.db?…"
         )
     _move_key(url, options)
     if url.username:
