@@ -53,6 +53,7 @@ def test_the_vendor_is_sqlite_and_the_version_is_that_of_veritydbs_sqlite() -> N
         ({"kye": "x"}, "'kye'"),
         ({"key": "x", "key_file": "y"}, "'key_file'"),
         ({"transaction_mode": "SOON"}, "SOON"),
+        ({"on_missing": "cry"}, "'on_missing'"),
         ({"factory": veritydb.Connection}, "'factory'"),
     ],
 )
@@ -200,6 +201,9 @@ def test_dbshell_opens_an_encrypted_database_and_logs_what_is_typed(tmp_path: Pa
     done = run(arguments, "", {})
     assert done.stderr == ""
     assert done.stdout == "REGEXP('a', 'a')\n1\n"
+    done = run(arguments[:-1], "SELECT 1; SELECT ';' AS b;-- and\nSELECT 3; SELECT missing; SELECT 4;\n", {})
+    assert (done.returncode, done.stdout) == (1, "1\n1\nb\n;\n3\n3\n")
+    assert done.stderr == "Error: no such column: missing\n"
     failed = run(arguments[:-1], "SELECT missing;\n.quit\nSELECT 1;", {})
     assert (failed.returncode, failed.stdout) == (1, "")
     assert failed.stderr == "Error: no such column: missing\n"

@@ -36,6 +36,7 @@ from veritydb.django.introspection import DatabaseIntrospection
 from veritydb.django.operations import DatabaseOperations
 from veritydb.django.schema import DatabaseSchemaEditor
 from veritydb.replay.registering import Register, load
+from veritydb.streams import ON_MISSING
 
 Database = veritydb
 
@@ -81,6 +82,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
             if params.get("key") is not None:
                 raise ImproperlyConfigured(f"{where} has both 'key' and 'key_file'; one of them is enough")
             params["key"] = veritydb.FileKeyProvider(key_file)
+        if params.get("on_missing", "rebuild") not in ON_MISSING:
+            raise ImproperlyConfigured(f"{where}['on_missing'] must be one of {', '.join(ON_MISSING)}")
         if not issubclass(params.setdefault("factory", Connection), Connection):
             raise ImproperlyConfigured(f"{where}['factory'] does not inherit from {Connection.__module__}.Connection")
         return params

@@ -20,6 +20,7 @@ import veritydb
 from veritydb.django import register as register_django
 from veritydb.keys import VARIABLE, EnvKeyProvider, FileKeyProvider, KeyProvider
 from veritydb.replay.registering import load
+from veritydb.splitting import split
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -91,10 +92,12 @@ def _read(connection: veritydb.Connection, *, interactive: bool) -> int:
 
 
 def _run(connection: veritydb.Connection, sql: str) -> bool:
+    """Run the statements of ``sql``, which may be several on one line, up to the first that fails."""
     try:
-        cursor = connection.execute(sql)
-        if cursor.description is not None:
-            _show([column[0] for column in cursor.description], cursor)
+        for statement in split(sql):
+            cursor = connection.execute(statement)
+            if cursor.description is not None:
+                _show([column[0] for column in cursor.description], cursor)
     except (veritydb.Error, veritydb.Warning) as error:
         print(f"Error: {error}", file=sys.stderr)
         return False
