@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -88,3 +89,40 @@ def test_a_column_that_another_connection_made_anew_is_read_by_its_new_type(
         values = db.execute(text, (1,) if text != sql else ("2026-12-01",)).fetchall()
         assert isinstance(values[0][0], str), text
     db.commit()
+
+
+@pytest.mark.parametrize("sql", ["SELECT day FROM t", "EXPLAIN SELECT day FROM t", "PRAGMA user_version", "SELECT 1; "])
+def test_a_new_statement_is_prepared_once_so_the_programs_authorizer_hears_of_it_once(
+    db: veritydb.Connection, sql: str
+) -> None:
+    """As it does with sqlite3."""
+    standard = sqlite3.connect(":memory:")
+    standard.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, day DATE)")
+    heard: dict[str, list[tuple[Any, ...]]] = {}
+    for name, connection in (("ours", db), ("standard", standard)):
+        calls = heard[name] = []
+
+        def authorize(*words: Any, calls: list[tuple[Any, ...]] = calls) -> int:
+            calls.append(words)
+            return 0
+
+        connection.set_authorizer(authorize)
+        connection.execute(sql).fetchall()
+    standard.close()
+    assert heard["ours"]
+    assert heard["ours"] == heard["standard"]
+
+
+def test_a_statement_that_is_prepared_already_is_planned_all_the_same(db: veritydb.Connection) -> None:
+    """It asks no authorizer; taken at its word it would write past the log."""
+    write = "INSERT INTO t (day) VALUES ('2026-12-01')"
+    db.execute(write)
+    db.commit()
+    session = db._session
+    assert session is not None
+    session.planner.forget()
+    offset = db.last_offset
+    db.execute(write)
+    db.commit()
+    assert offset is not None
+    assert db.last_offset == offset + 1
