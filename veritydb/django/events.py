@@ -30,6 +30,7 @@ from starlette.datastructures import QueryParams
 
 from veritydb.sse.callers import Caller
 from veritydb.sse.endpoints import STREAM_HEADERS, Wanted, wanted_by
+from veritydb.sse.hub import piece_of, retry_text
 from veritydb.sse.problems import MEDIA_TYPE, Problem
 from veritydb.sse.rights import Role, bind
 from veritydb.sse.service import Service
@@ -78,14 +79,12 @@ def event_stream(role: RoleOf, *, using: str = "default", settings: Settings | N
 
 async def _pieces(service: Service, caller: Caller, wanted: Wanted) -> AsyncIterator[bytes]:
     async with service.hub.stream(caller, *wanted) as stream:
-        yield b"retry: %d\n\n" % service.settings.streams.retry_ms
-        async for piece in stream.pieces():
+        yield retry_text(stream)
+        async for messages in stream.messages():
             # While this is suspended Django is sending; a client that takes nothing is given up.
-            stream.touch()
-            stream.sending = True
-            yield piece
+            stream.begin_sending()
+            yield piece_of(messages)
             stream.sending = False
-            stream.touch()
 
 
 async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

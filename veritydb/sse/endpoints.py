@@ -20,7 +20,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from veritydb.events import Value
 from veritydb.sse.callers import COOKIE, Caller, moment_text
-from veritydb.sse.hub import Stream
+from veritydb.sse.hub import Stream, piece_of, retry_text
 from veritydb.sse.messages import Asked, time_text
 from veritydb.sse.problems import MEDIA_TYPE, Problem
 from veritydb.sse.queries import CONSISTENCIES
@@ -35,6 +35,8 @@ _FRAME_BYTES_MAX = 4 << 10
 _FRAMES_MAX = 100
 """A client has nothing to say on a WebSocket; so many frames are forgiven."""
 _PARAMETER_CHARACTERS_MAX = 10_000
+DIRECT = "veritydb.send"
+"""Where a request's scope has the server's own ``send``."""
 _NO_STORE = {"Cache-Control": "no-store"}
 
 STREAM_HEADERS: Mapping[str, str] = {
@@ -77,23 +79,17 @@ class Events:
             if request.method == "HEAD":
                 await send({"type": "http.response.body", "body": b""})
                 return
-            await _until_gone(receive, _serve(stream, send))
+            # What is sent from now on is the server's business alone: no middleware of ours has to see each piece.
+            await _until_gone(receive, _serve(stream, scope.get(DIRECT, send)))
 
 
 async def _serve(stream: Stream, send: Send) -> None:
-    settings = stream.hub.settings
-
-    async def write(piece: bytes, *, more: bool = True) -> None:
-        stream.touch()
-        stream.sending = True
-        await send({"type": "http.response.body", "body": piece, "more_body": more})
+    await send({"type": "http.response.body", "body": retry_text(stream), "more_body": True})
+    async for messages in stream.messages():
+        stream.begin_sending()
+        await send({"type": "http.response.body", "body": piece_of(messages), "more_body": True})
         stream.sending = False
-        stream.touch()
-
-    await write(b"retry: %d\n\n" % settings.retry_ms)
-    async for piece in stream.pieces():
-        await write(piece)
-    await write(b"", more=False)
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def _until_gone(receive: Receive, serving: Any) -> None:

@@ -42,7 +42,7 @@ from veritydb.subscriptions.updates import Cursor, Resync, Selection
 log = logging.getLogger("veritydb.sse")
 
 HEARTBEAT = b":\n\n"
-_ROUND_SHARE = 35e-6
+_ROUND_SHARE = 28e-6
 """Seconds between two rounds of sending, for each stream: what sending takes, and half as much again."""
 _TICK = 0.5
 """Seconds between two looks at clocks: for heartbeats, stalls, and keys that expire."""
@@ -118,8 +118,8 @@ class Hub:
         self._ticker: asyncio.Task[None] | None = None
         self._woken = False
         self._pulsed = -1.0
-        self._pieces: dict[tuple[View, int | None], tuple[list[Message], int, Cursor]] = {}
-        """What has been taken since the last pulse, by view and place: the messages, and the place behind them."""
+        self._pieces: dict[tuple[View, int | None], tuple[list[Message], int, Cursor, bool]] = {}
+        """What was taken since the last pulse, by view and place: messages, the place behind them, if that was all."""
         self.grown = asyncio.Event()
         """Set, and replaced by another one, when there is something to look at."""
         self.ending: str | None = None
@@ -226,16 +226,16 @@ class Hub:
         place = (stream.view, receiver.number)
         known = self._pieces.get(place) if stream.aligned else None
         if known is not None:
-            messages, behind, cursor = known
+            messages, behind, cursor, stream.emptied = known
             receiver.advance(behind, cursor)
             return messages
-        taken, same = _piece(receiver)
+        taken, same, stream.emptied = _piece(receiver)
         number = receiver.number
         # From now on the stream has seen all of each slot, or nothing of it.
         aligned = receiver.drained
         if number is not None and aligned and stream.aligned and same:
             whole = [Message(taken[-1].cursor, b"".join([message.sse for message in taken]))] if taken else []
-            self._pieces[place] = whole, number, receiver.cursor
+            self._pieces[place] = whole, number, receiver.cursor, stream.emptied
         stream.aligned = number is not None and aligned
         return taken
 
@@ -309,6 +309,8 @@ class Stream:
         """Whether something before its beginning is missing."""
         self.aligned = False
         """Whether it has seen all of each slot of the ring, or nothing."""
+        self.emptied = False
+        """Whether it has taken all that there was when it looked."""
         self.snapshot_since: float | None = None
         """When it began to read a snapshot, while it does."""
         self._task: asyncio.Task[Any] | None = None
@@ -329,22 +331,15 @@ class Stream:
         """Note that something was sent."""
         self.touched = time.monotonic()
 
+    def begin_sending(self) -> None:
+        """Note that something is being sent, until :attr:`sending` is taken back."""
+        self.touched = time.monotonic()
+        self.sending = True
+
     def give_up(self) -> None:
         """End it from outside: its client takes nothing."""
         if self._task is not None:
             self._task.cancel()
-
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """Yield what is to be sent, as an event stream: as much as there is at a time."""
-        async for messages in self.messages():
-            if isinstance(messages, Problem):
-                yield problem_text(messages)
-            elif not messages:
-                yield HEARTBEAT
-            elif len(messages) == 1:
-                yield messages[0].sse
-            else:
-                yield b"".join([message.sse for message in messages])
 
     async def messages(self) -> AsyncIterator[list[Message] | Problem]:
         """Yield messages as they come; an empty list where a heartbeat is due; a Problem is the last."""
@@ -390,12 +385,28 @@ class Stream:
                 return
             if taken:
                 yield taken
+                if self.emptied and hub.grown is grown and not receiver.behind:
+                    await grown.wait()  # What has come meanwhile comes with a pulse.
             elif receiver.behind:
                 continue
             elif time.monotonic() - self.touched >= heartbeat:
                 yield []
             else:
                 await grown.wait()
+
+
+def retry_text(stream: Stream) -> bytes:
+    """Return what an event stream begins with: how long a browser waits before it connects again."""
+    return b"retry: %d\n\n" % stream.hub.settings.retry_ms
+
+
+def piece_of(messages: list[Message] | Problem) -> bytes:
+    """Return what :meth:`Stream.messages` has yielded as an event stream has it."""
+    if isinstance(messages, Problem):
+        return problem_text(messages)
+    if len(messages) == 1:
+        return messages[0].sse
+    return b"".join([message.sse for message in messages]) if messages else HEARTBEAT
 
 
 def _recent(feed: Feed, since: object) -> bool:
@@ -406,8 +417,11 @@ def _recent(feed: Feed, since: object) -> bool:
         return same and feed.find(cursor.position, feed.epoch) is not None
 
 
-def _piece(receiver: _Texts) -> tuple[list[Message], bool]:
-    """Take what is there, up to the size of a piece; and say whether others at the same place would take the same."""
+def _piece(receiver: _Texts) -> tuple[list[Message], bool, bool]:
+    """Take what is there, up to the size of a piece.
+
+    Returns that; whether others at the same place would take the same; and whether it was all.
+    """
     taken: list[Message] = []
     size = 0
     same = True
@@ -420,4 +434,4 @@ def _piece(receiver: _Texts) -> tuple[list[Message], bool]:
         message: Message = resync_message(one, resumable=not receiver.snapshot) if isinstance(one, Resync) else one
         taken.append(message)
         size += len(message.sse)
-    return taken, same
+    return taken, same, size < _PIECE_BYTES
