@@ -7,7 +7,7 @@ WORKERS ?= 2
 CORE := veritydb/kernel/*,veritydb/vsr/*
 CORE_TESTS := $(wildcard tests/test_kernel*.py tests/test_vsr_*.py) tests/test_transcripts.py
 
-.PHONY: vopr coverage mutation explore help venv demo test check bench bench-subscriptions conformance conformance-sqlalchemy campaign lock clean conformance-django
+.PHONY: chaos vopr coverage mutation explore help venv demo test check bench bench-subscriptions conformance conformance-sqlalchemy campaign lock clean conformance-django
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## */\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -73,6 +73,11 @@ campaign: venv  ## the long runs: kills, signals, faults, fuzzing, the random ma
 RUNS ?= 1000
 vopr: venv  ## the simulation, RUNS seeds from SEED (default: drawn by chance)
 	$(BIN)/veritydb simulate --runs $(RUNS) --jobs $(WORKERS) $(if $(SEED),--seed $(SEED))
+
+CHAOS_RUNS ?= 100
+CHAOS_SECONDS ?= 60
+chaos: venv  ## real nodes and clients while processes are killed and stopped and cables cut (CHAOS_RUNS, CHAOS_SECONDS)
+	$(BIN)/python -m tests.chaos.run --runs $(CHAOS_RUNS) --seconds $(CHAOS_SECONDS) $(if $(SEED),--seed $(SEED))
 
 lock:  ## pin anew what pyproject asks for
 	$(PYTHON) -m venv --clear build/lock
