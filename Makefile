@@ -7,7 +7,7 @@ WORKERS ?= 2
 CORE := veritydb/kernel/*,veritydb/vsr/*
 CORE_TESTS := $(wildcard tests/test_kernel*.py tests/test_vsr_*.py) tests/test_transcripts.py
 
-.PHONY: chaos vopr coverage mutation explore help venv demo test check bench bench-subscriptions conformance conformance-sqlalchemy campaign lock clean conformance-django
+.PHONY: chaos bench-rolling vopr coverage mutation explore help venv demo test check bench bench-subscriptions conformance conformance-sqlalchemy campaign lock clean conformance-django
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## */\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -53,6 +53,9 @@ explore: venv  ## every order of events in a small scope, up to STATES states (S
 
 bench: venv  ## the measured floors, interleaved, medians
 	$(BIN)/python -m benchmarks
+
+bench-rolling: venv  ## restart all nodes of a cluster, one after the other, while programs commit
+	$(BIN)/python -m benchmarks.rolling_restart
 
 bench-subscriptions: venv  ## how soon a commit is told, and what telling costs those who commit
 	$(BIN)/python -m benchmarks subscriptions subscriptions_http

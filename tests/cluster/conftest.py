@@ -15,6 +15,7 @@ def nodes(tmp_path_factory):
     """Three nodes that all tests use, and leave running."""
     with cluster(tmp_path_factory.mktemp("nodes") / "cluster") as made:
         made.start_all()
+        made.wait_until_it_answers()
         yield made
 
 
@@ -23,6 +24,7 @@ def own_nodes(tmp_path):
     """Three nodes for a test that stops some."""
     with cluster(tmp_path / "cluster") as made:
         made.start_all()
+        made.wait_until_it_answers()
         yield made
 
 

@@ -53,6 +53,12 @@ class Cluster:
         for member in self.configs:
             self.start(member)
 
+    def wait_until_it_answers(self) -> None:
+        """Wait for a primary. Starting three processes may take longer than a connection is patient."""
+        session = Session(self.group())
+        session.read_head(bytes(16), timeout=PATIENCE)
+        session.close()
+
     def kill(self, member: int) -> None:
         self.nodes[member].send_signal(signal.SIGKILL)
         self.nodes.pop(member).wait()

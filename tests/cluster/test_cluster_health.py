@@ -393,6 +393,7 @@ def test_no_secret_is_in_any_log(tmp_path):
         stream = Stream(made.group()).create()
         body = b"Mrs Example, 1970"
         stream.append()
+        wait_for(lambda: "listening" in made.output(1))
         with socket.create_connection(made.config().address) as stranger:
             stranger.sendall(b"GET /?key=hunter2 HTTP/1.1\r\n\r\n" + body)
             stranger.recv(100)

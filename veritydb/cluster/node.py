@@ -244,7 +244,10 @@ class Node:
         with anyio.move_on_after(STEP_DOWN_SECONDS):
             while self.halted is None and replica.status is not Status.NORMAL:
                 await anyio.sleep(TICK_MS / 1000)
-        log.info("stepped down", extra=fields(view=replica.view, primary=replica.primary_of(replica.view)))
+        if replica.status is Status.NORMAL and not replica.is_primary:
+            log.info("stepped down", extra=fields(view=replica.view, primary=replica.primary_of(replica.view)))
+        else:
+            log.warning("nobody has taken over", extra=fields(view=replica.view))
 
     def stop(self) -> None:
         """End :meth:`run`; from the event loop's thread."""
