@@ -31,6 +31,7 @@ from veritydb.subscriptions import (
     TableUpdate,
     open_feed,
 )
+from veritydb.subscriptions.notification import Waiter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -465,6 +466,29 @@ def test_whoever_waits_reads_by_himself_and_only_event_loops_need_a_thread(db: v
         with db:
             db.execute("INSERT INTO patients VALUES (2, 'a', 0)")
         assert told(one.get(WAIT)) == ("patients", "insert", 2)
+
+
+def test_commits_that_come_before_a_reader_has_woken_wake_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+    write = os.write
+
+    def counted(descriptor: int, data: bytes) -> int:
+        written.append(descriptor)
+        return write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", counted)
+    waiter = Waiter(str(tmp_path))
+    for _ in range(100):
+        waiter.wake()
+    assert len(written) == 1
+    waiter.wait(WAIT)
+    waiter.wake()
+    assert len(written) == 2
+    waiter.close()
+    waiter.wake()
+    assert len(written) == 2, "not into a descriptor that may be another file's by now"
 
 
 def test_of_many_threads_that_wait_each_gets_everything(db: veritydb.Connection) -> None:
