@@ -48,7 +48,7 @@ def chaos(seed: int, seconds: float, folder: Path) -> Report:
     """Run once."""
     chance = random.Random(seed)
     cluster = Cluster(folder / "cluster")
-    links = Links({member: cluster.config(member).listen for member in cluster.configs})
+    links = Links({member: cluster.config(member).address for member in cluster.configs})
     _rewire(cluster, links)
     faults: Counter[str] = Counter()
     stream = "chaos"
