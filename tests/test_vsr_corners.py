@@ -13,7 +13,7 @@ import pytest
 from tests.support.members import CLUSTER, OPTIONS, POINT, Disk, chain, first_block, following
 from tests.support.stage import Stage
 from veritydb.vsr.core import CannotStart, ProtocolError, Status
-from veritydb.vsr.effects import ReadDone, Tick, WriteDone
+from veritydb.vsr.effects import ReadDone, Retained, Tick, WriteDone
 from veritydb.vsr.entry import Entry, Kind, checksum
 from veritydb.vsr.messages import (
     Checkpoint,
@@ -476,6 +476,31 @@ def test_what_is_below_the_checkpoint_and_has_rotted_is_not_asked_for() -> None:
     assert not replica._unwritten
 
 
+def test_nothing_is_acknowledged_above_an_op_that_never_was_here_though_its_slot_is_faulty() -> None:
+    """Op 4 has rotted; op 28 is to have its slot, and op 29 is on disk before it."""
+    lines = [line for number in range(26) for line in (f"ask 1 {number}", "pass 2")]
+    stage = group(*lines, options="cached_max=1 checkpoint_interval=5 slots=24")
+    replica = stage.replicas[0]
+    assert (replica.head, replica.checkpoint.op) == (27, 25)
+    held = replica.durable[4]
+    assert held is not None
+    stage.disks[0].entries[4] = None
+    stage.hear(0, GetPrepare(0, 1, 2, 4, held[1]))
+    assert replica.faulty == {4}
+    stage.play("hold 0", "ask 1 x", "deliver 1->0", "ask 1 y", "deliver 1->0")
+    writes = stage.held[0]
+    assert writes is not None
+    assert [write.key for write in writes] == [4, 5]
+    writes.reverse()
+    stage.play("finish 0 1")
+    writes.reverse()
+    stage.play("finish 0 1")
+    assert replica._durable_checksum(29) is not None
+    assert not any(isinstance(message, PrepareOk) for _, _, message in stage.under_way)
+    stage.play("release 0")
+    assert [message.op for _, _, message in stage.under_way if isinstance(message, PrepareOk)] == [28, 29]
+
+
 def test_what_is_read_and_was_replaced_meanwhile_has_not_rotted() -> None:
     stage = _with_little_memory()
     replica = stage.replicas[0]
@@ -588,7 +613,7 @@ def test_a_snapshot_that_is_being_fetched_is_not_begun_anew() -> None:
     assert replica._fetching == point
 
 
-def test_another_snapshot_that_comes_while_ones_own_is_being_written_is_written_after_it() -> None:
+def test_a_snapshot_that_comes_while_ones_own_is_being_written_is_asked_for_again() -> None:
     """Member 0 is at its first checkpoint, and slow; the others have gone on to their third."""
     stage = group("slow 0 snapshot", options="checkpoint_interval=5 slots=24 pipeline_max=4")
     ask = [line for name in "abcdefgh" for line in (f"ask 1 {name}", "pass 2")]
@@ -601,14 +626,53 @@ def test_another_snapshot_that_comes_while_ones_own_is_being_written_is_written_
     stage.play("cut 1->0 2->0", *ask, "heal")
     assert stage.replicas[1].checkpoint.op == 15
     stage.play("pass 30")
-    assert replica._next_checkpoint is not None
-    assert replica._next_checkpoint.op == 15
-    assert len(stage.held[0] or ()) == 1, "one at a time"
+    assert replica._next_checkpoint == own, "without it there is no room in the journal, whatever becomes of the other"
     stage.play("finish 0 1")
-    assert replica.checkpoint.op == 0, "that was the first one's, which nobody waits for any more"
-    stage.play("release 0", "pass 20")
+    assert replica.checkpoint == own
+    stage.play("release 0", "pass 40")
     assert replica.checkpoint.op == 15
     assert replica.commit_min == stage.replicas[1].commit_min
+
+
+def test_a_checkpoint_of_ones_own_goes_before_one_that_is_being_fetched() -> None:
+    """Member 0 fetches a snapshot, and then the ops come that it had asked for before."""
+    stage = group(options="checkpoint_interval=5 slots=24 pipeline_max=4 cached_max=24")
+    stage.play(
+        "cut 1->0 2->0", *[line for name in "abcdefghi" for line in (f"ask 1 {name}", "pass 2")], "slow 0 snapshot"
+    )
+    replica, other = stage.replicas[0], stage.replicas[1]
+    assert (replica.commit_min, other.commit_min, other.checkpoint.op) == (1, 10, 10)
+    assert other.snapshot is not None
+    ops = [other.bodies[op] for op in range(2, 11)]
+    stage.hear(0, StartView(0, 1, 1, 10, 9, tuple(entry.header for entry in ops[:6:-1]), POINT, 0, MEMBERS))
+    stage.hear(0, Headers(0, 1, 1, tuple(entry.header for entry in reversed(ops))))
+    replica._sync = replica._fetching = None
+    replica._sync_to(StartView(0, 1, 1, 10, 10, (ops[-1].header,), other.checkpoint, 0, MEMBERS))
+    replica._out.clear()
+    stage.hear(0, SnapshotChunk(0, 1, 1, other.checkpoint.root, 0, len(other.snapshot), other.snapshot))
+    assert replica._next_checkpoint == other.checkpoint
+    for entry in ops:
+        stage.hear(0, Repair(0, 1, 1, entry))
+    assert replica.commit_min == replica.op_max == 9
+    assert replica._next_checkpoint is not None
+    assert replica._next_checkpoint.op == 5
+    stage.play("finish 0 1")
+    assert replica._get_view_due, "what was fetched is durable; a view change would wait for it"
+    stage.play("heal", "release 0", "pass 40")
+    assert replica.checkpoint == other.checkpoint
+    assert replica.commit_min == 10
+
+
+def test_a_snapshot_that_was_fetched_waits_for_the_outputs_of_what_has_been_applied_since() -> None:
+    stage = group("slow 0 snapshot", options="checkpoint_interval=5 slots=24 pipeline_max=4")
+    stage.play(*[line for name in "abcdefgh" for line in (f"ask 1 {name}", "pass 2")])
+    replica = stage.replicas[0]
+    replica.retained = 4  # Its write began when its op was not applied here yet.
+    stage.play("finish 0", "release 0", "pass 4")
+    assert replica.checkpoint.op == 0
+    stage.happen(0, Retained(5))
+    stage.play("pass 4")
+    assert replica.checkpoint.op == 5
 
 
 def test_a_snapshot_that_comes_while_the_superblock_is_written_with_ones_own_is_asked_for_again() -> None:

@@ -462,7 +462,10 @@ BUGS: tuple[Planted, ...] = (
     Planted(
         "a checkpoint does not wait until its outputs are kept",
         "P9",
-        (_in("vsr.core", "or self._next_due or self.retained < point.op:", "or self._next_due:"),),
+        (
+            _in("vsr.core", "or self._next_due or not self._outputs_kept(point):", "or self._next_due:"),
+            _in("vsr.view_change", "if self._outputs_kept(point):", "if True:"),
+        ),
     ),
     # ---- clients
     Planted(

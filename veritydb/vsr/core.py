@@ -106,7 +106,11 @@ class Core:
         self.faulty = journal.faulty
         self.head_uncertain = journal.head_uncertain
         self.durable_to = block.checkpoint.op
-        """Every op from the checkpoint to here is durable here, or was: an op above is not acknowledged."""
+        """Every op from the checkpoint to here is durable here, or was: an op above is not acknowledged.
+
+        A slot that is faulty does not do for it. That may be because of an older op, and then the one whose turn it is
+        has never been here; :mod:`~veritydb.vsr.recovery` takes that for a proof that nothing above was acknowledged.
+        """
         self._unwritten: set[int] = set()
         self._writes: dict[int, _EntryWrite | _HeaderWrite | _Invalidation | _SnapshotWrite] = {}
         self._slots_busy: set[int] = set()
@@ -377,7 +381,7 @@ class Core:
 
     def _advance_durable(self) -> None:
         op = self.durable_to
-        while op < self.head and (self._is_durable(op + 1) or self._slot(op + 1) in self.faulty):
+        while op < self.head and self._is_durable(op + 1):
             op += 1
         self.durable_to = min(op, self.head)
 
@@ -491,7 +495,8 @@ class Core:
             self.bodies.pop(op - self.options.cached_max, None)
             if header.kind is Kind.RECONFIGURE:
                 self._on_members(header, entry.body)
-            if op == self.checkpoint.op + self.options.checkpoint_interval and self._next_checkpoint is None:
+            if op == self.checkpoint.op + self.options.checkpoint_interval and not self._next_due:
+                # It goes before one that is being fetched: the journal has no room for what follows without it.
                 snapshot = kernel.snapshot(self.state)
                 self._next_checkpoint = Checkpoint(op, header.checksum, checksum(snapshot), len(snapshot))
                 self._next_snapshot = snapshot
@@ -510,14 +515,18 @@ class Core:
     # ---- checkpoints
 
     def _write_snapshot(self) -> None:
-        """Write the next checkpoint's snapshot as soon as the outputs that led to it are kept."""
+        """Write the next checkpoint's snapshot as soon as the outputs that led to it here are kept."""
         point, snapshot = self._next_checkpoint, self._next_snapshot
-        if point is None or snapshot is None or self._next_due or self.retained < point.op:
+        if point is None or snapshot is None or self._next_due or not self._outputs_kept(point):
             return
         if any(isinstance(write, _SnapshotWrite) for write in self._writes.values()):
             return
         token = self._write(Zone.SNAPSHOT, point.root, snapshot)
         self._writes[token] = _SnapshotWrite(point.root)
+
+    def _outputs_kept(self, point: Checkpoint) -> bool:
+        """Whether what was applied here up to ``point`` is durable as records; what was not, others keep."""
+        return point.op <= self.retained or point.op > self.commit_min
 
     def _snapshot_written(self, root: bytes) -> None:
         """The snapshot of the next checkpoint is durable: the superblock may name it."""

@@ -403,20 +403,23 @@ class ViewChange(Repairing):
         self._fetch(message.checkpoint)
 
     def _snapshot_fetched(self, point: Checkpoint, data: bytes) -> None:
-        if self._next_due:
-            # The superblock is being written, with a checkpoint of our own. It will be asked for again.
+        own = self._next_checkpoint is not None and self._next_checkpoint.op <= self.commit_min
+        if own or self._next_due:
+            # A checkpoint of our own is on its way, and makes room in the journal. It will be asked for again.
             self._fall_behind()
             return
         self._next_checkpoint, self._next_snapshot, self._next_due = point, data, False
-        self.retained = max(self.retained, point.op)
         self._write_snapshot()
 
     def _snapshot_written(self, root: bytes) -> None:
         point, message = self._next_checkpoint, self._sync
         if point is None or point.root != root:
+            if self._sync is not None:
+                self._fall_behind()  # What was fetched for it has given way to a checkpoint of our own.
             return
         if self.state is not None and point.op <= self.commit_min:
-            super()._snapshot_written(root)
+            if self._outputs_kept(point):  # Not yet, if it was fetched, and this member has come to the op by itself.
+                super()._snapshot_written(root)
             return
         if message is None or message.view < self.view or message.op < point.op:
             # The view it was fetched for is over. The next one's primary will be asked, and the file is here already.
@@ -439,6 +442,7 @@ class ViewChange(Repairing):
         self.state = kernel.restore(self._next_snapshot)
         self.commit_min, self.commit_checksum = point.op, point.checksum
         self.commit_max = point.op
+        self.retained = max(self.retained, point.op)
         self.headers = {op: header for op, header in self.headers.items() if op < point.op}
         self.bodies.clear()
         self._unwritten.clear()
