@@ -7,7 +7,7 @@ import threading
 import time
 
 import veritydb
-from tests.cluster.test_cluster_connection import KEY, begin, machines, nodes, own_machines, own_nodes
+from tests.cluster.machines import KEY, begin
 from tests.support.asgi import Asgi
 from tests.support.served import ALL_KEY, CONFIG
 from veritydb import follower
@@ -15,8 +15,6 @@ from veritydb.sse import create_app, read_settings
 from veritydb.subscriptions import TableUpdate, open_feed
 
 WAIT = 30.0
-
-__all__ = ["machines", "nodes", "own_machines", "own_nodes"]
 
 
 def changes(updates, count):
