@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from veritydb.cli import cluster_processes, cluster_status
+from veritydb.cli import cluster_members, cluster_processes, cluster_status
 from veritydb.cli.output import write_json
 from veritydb.errors import ConfigurationError, OperationalError
 
@@ -20,6 +20,7 @@ app = typer.Typer(help="Groups of nodes.", no_args_is_help=True)
 
 cluster_status.register(app)
 cluster_processes.register(app)
+cluster_members.register(app)
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the cluster's files are.", show_default=False)]
 

@@ -73,7 +73,7 @@ def run(
     # A peer that hangs up is an error on one connection here, and no reason to end as a filter in a pipe does.
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     try:
-        _run(told)
+        _run(told, lambda: read_config(config, over))
     except (Error, OSError) as error:
         if told.log_format != "json":
             raise
@@ -81,7 +81,7 @@ def run(
         raise typer.Exit(Exit.PROBLEM) from error
 
 
-def _run(told: Any) -> None:
+def _run(told: Any, reread: Any) -> None:
     import anyio
 
     from veritydb.cluster.disk import DiskFailed
@@ -90,7 +90,7 @@ def _run(told: Any) -> None:
     from veritydb.vsr.superblock import SuperblockDamaged
 
     try:
-        anyio.run(lambda: Node(told).run(started=lambda: _notify("READY=1")))
+        anyio.run(lambda: Node(told, reread=reread).run(started=lambda: _notify("READY=1")))
     except (DiskFailed, SuperblockDamaged, CannotStart, Error, OSError) as error:
         raise OperationalError(f"node {told.member} cannot run: {error}") from error
 

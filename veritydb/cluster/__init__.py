@@ -27,6 +27,7 @@
 ``keeping``       the same, driven by a thread of its own
 ``node``          :class:`Node`: the process that drives a replica
 ``directory``     which streams there are, and which group has which
+``changing``      other members, and a member's new disk
 ``session``       :class:`Session`: a client's side, one request at a time
 ================  ===================================================================================================
 """

@@ -43,13 +43,7 @@ def found(folder: Path, members: Mapping[int, Address], *, slots: int = SLOTS) -
     write_new(folder / "secret", secret.encode() + b"\n")
     paths: list[Path] = []
     for member in members:
-        home = folder / f"node-{member}"
-        home.mkdir(mode=0o700)
-        _write_identity(home, authority, f"member-{member}")
-        write_new(home / "secret", secret.encode() + b"\n")
-        write_new(home / "rights.toml", DEFAULT.encode())
-        write_new(home / "node.toml", _node_toml(cluster, member, members, slots))
-        (home / "data").mkdir(mode=0o700)
+        home = make_node(folder, cluster, member, members, slots=slots)
         format_member(home / "data" / "replica", cluster, member, tuple(members), slots=slots)
         paths.append(home / "node.toml")
     for name in ("client", "admin"):
@@ -62,6 +56,25 @@ def found(folder: Path, members: Mapping[int, Address], *, slots: int = SLOTS) -
             members=members,
         )
     return paths
+
+
+def make_node(
+    folder: Path, cluster: bytes, member: int, members: Mapping[int, Address], *, slots: int, rights: Path | None = None
+) -> Path:
+    """Make a member's folder, but for its disk; ``rights`` is the file that it gets a copy of.
+
+    Raises ConfigurationError if the cluster's authority or secret is not in ``folder``.
+    """
+    authority = read_authority(folder)
+    secret = read_secret(folder / "secret")
+    home = folder / f"node-{member}"
+    home.mkdir(mode=0o700)
+    _write_identity(home, authority, f"member-{member}")
+    write_new(home / "secret", secret.hex().encode() + b"\n")
+    write_new(home / "rights.toml", DEFAULT.encode() if rights is None else rights.read_bytes())
+    write_new(home / "node.toml", _node_toml(cluster, member, members, slots))
+    (home / "data").mkdir(mode=0o700)
+    return home
 
 
 def add_client(
@@ -107,14 +120,24 @@ def read_authority(folder: Path) -> Issued:
 
 
 def format_member(
-    folder: Path, cluster: bytes, member: int, members: tuple[int, ...], *, slots: int = SLOTS, view: int = 0
+    folder: Path,
+    cluster: bytes,
+    member: int,
+    members: tuple[int, ...],
+    *,
+    slots: int = SLOTS,
+    epoch: int = 0,
+    view: int = 0,
 ) -> None:
-    """Make an empty disk. ``view`` above 0 is for a member whose disk was lost: docs/internals/vsr.md."""
+    """Make an empty disk. ``view`` above 0 is for a member whose disk was lost: docs/internals/vsr.md.
+
+    Who is not one of the ``members``, who are in office in ``epoch``, begins as a learner.
+    """
     root = root_entry(cluster)
     snapshot = kernel.snapshot(kernel.EMPTY)
     block = first_superblock(
         cluster=cluster, member=member, members=members, root=root.header, snapshot=snapshot, view=view
-    )
+    )._replace(epoch=epoch)
     data = encode(block)
     entries = [blank(slot) for slot in range(slots)]
     headers = list(entries)

@@ -31,7 +31,7 @@ from anyio.streams.tls import TLSAttribute, TLSStream
 
 from veritydb.cluster.admission import Admission, Visitor
 from veritydb.cluster.certificates import context
-from veritydb.cluster.config import Address, NodeConfig, read_secret
+from veritydb.cluster.config import NodeConfig, read_secret
 from veritydb.cluster.disk import Disk
 from veritydb.cluster.disk_thread import DiskThread
 from veritydb.cluster.keeping import FETCH_MAX, Caught, Expected, Keeper
@@ -99,8 +99,11 @@ class NodeHalted(DatabaseError):
 class Node:
     """One member of a group, or a learner, as a process."""
 
-    def __init__(self, config: NodeConfig) -> None:
+    def __init__(self, config: NodeConfig, *, reread: Callable[[], NodeConfig] | None = None) -> None:
+        """``reread`` returns the configuration as it is now, for SIGHUP: of it, only the others' addresses count."""
         self._config = config
+        self._reread = reread
+        self._addresses = dict(config.members)
         self._keys = derive_keys(read_secret(config.secret_file))
         self._wire = Wire(cluster=config.cluster, keys=self._keys, member=config.member)
         self._server_tls = context(config.authority, config.certificate, config.key, server=True)
@@ -211,9 +214,9 @@ class Node:
             open_.push_async_callback(listener.aclose)
             tasks.start_soon(listener.serve, self._on_connection)
             for member, outbox in self._peers.items():
-                tasks.start_soon(self._speak_to, self._config.members[member], outbox)
+                tasks.start_soon(self._speak_to, member, outbox)
             tasks.start_soon(self._tick)
-            tasks.start_soon(self._watch_signals)
+            tasks.start_soon(self._watch_signals, tasks)
             tasks.start_soon(self._catch_up)
             self._expect()  # Of the checkpoint, whose ops do not come again.
             tasks.start_soon(self._observer.watch)
@@ -254,17 +257,34 @@ class Node:
         if self._stopping is not None:
             self._stopping.set()
 
-    async def _watch_signals(self) -> None:
+    async def _watch_signals(self, tasks: anyio.abc.TaskGroup) -> None:
         if threading.current_thread() is not threading.main_thread():
             return
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async for number in signals:
                 if number == signal.SIGHUP:
                     self._admission.reload()
+                    self._find_members(tasks)
                     continue
                 log.info("stopping", extra=fields(signal=signal.Signals(number).name))
                 self.stop()
                 return
+
+    def _find_members(self, tasks: anyio.abc.TaskGroup) -> None:
+        """Read where the members are now; who is new is spoken to from now on, before it is a member."""
+        if self._reread is None:
+            return
+        try:
+            self._addresses = dict(self._reread().members)
+        except ConfigurationError as error:
+            log.error("addresses stay as they were", extra=fields(why=error))
+            return
+        for member in sorted(self._addresses.keys() - self._peers.keys() - {self._config.member}):
+            outbox = self._peers[member] = _Outbox()
+            tasks.start_soon(self._speak_to, member, outbox)
+        for member in self._peers.keys() - self._addresses.keys():
+            del self._peers[member]
+        log.info("addresses read again", extra=fields(members=", ".join(map(str, sorted(self._addresses)))))
 
     # ---- the replica
 
@@ -351,10 +371,11 @@ class Node:
 
     # ---- connections
 
-    async def _speak_to(self, address: Address, outbox: _Outbox) -> None:
-        """Keep a connection to a peer, and send it what comes."""
+    async def _speak_to(self, member: int, outbox: _Outbox) -> None:
+        """Keep a connection to a peer, and send it what comes, for as long as it is one."""
         pause = RETRY_SECONDS[0]
-        while True:
+        while self._peers.get(member) is outbox:
+            address = self._addresses[member]
             try:
                 with anyio.fail_after(HANDSHAKE_SECONDS):
                     stream = await anyio.connect_tcp(
