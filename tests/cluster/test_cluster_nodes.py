@@ -124,6 +124,19 @@ def test_a_node_whose_streams_log_has_a_hole_cuts_it_and_gets_the_rest_from_the_
     stream.close()
 
 
+def test_a_client_that_knows_one_member_finds_the_primary_wherever_it_is(three):
+    """As one does whose client.toml is older than the members: it is told where they are by those it knows."""
+    first = Stream(three.group()).create()
+    first.append()
+    primary = first.session.primary
+    for member, address in three.config().members.items():
+        session = Session(three.group()._replace(members={member: address}))
+        assert session.read_head(first.name, timeout=PATIENCE) == (1, first.hash)
+        assert session.primary == primary
+        session.close()
+    first.close()
+
+
 def test_all_nodes_at_once_killed_lose_nothing(three):
     stream = Stream(three.group()).create()
     for _ in range(30):

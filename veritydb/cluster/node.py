@@ -159,6 +159,7 @@ class Node:
             self._group = Group(config.cluster, others, self._keys, self._client_tls)
             self._observer = Observer(config, self._group, self.replica, self._keeper)
             self._observer.connected = lambda: (len(self._clients), self._connections)
+            self._observer.addresses = lambda: self._addresses
             try:
                 await self._serve(metrics, started)
             except BaseExceptionGroup as group:

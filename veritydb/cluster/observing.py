@@ -21,7 +21,7 @@ import anyio
 import anyio.to_thread
 
 from veritydb.cluster.asking import Answered, StatusLine, Unanswered, ask_all
-from veritydb.cluster.config import NodeConfig
+from veritydb.cluster.config import Address, NodeConfig
 from veritydb.cluster.keeping import Keeper
 from veritydb.cluster.logs import fields
 from veritydb.cluster.session import Group
@@ -73,6 +73,8 @@ class Observer:
         self.phase = "starting"
         self.connected: Callable[[], tuple[int, int]] = lambda: (0, 0)
         """Client sessions, and connections."""
+        self.addresses: Callable[[], Mapping[int, Address]] = lambda: config.members
+        """Where the members are."""
 
     # ---- what the node tells
 
@@ -214,6 +216,7 @@ class Observer:
             clients=clients,
             connections=connections,
             peers=self._peers(),
+            addresses={member: str(address) for member, address in self.addresses().items()},
         )
         return judge(seen, self._limits)
 

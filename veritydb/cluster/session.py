@@ -10,19 +10,21 @@ What it cannot tell, it says: after :class:`~veritydb.OutcomeUnknown` the same i
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import socket
 import ssl
 import time
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from veritydb import kernel
 from veritydb.chain import ZERO_HASH
-from veritydb.cluster.config import Address
-from veritydb.errors import GroupUnavailable, NotPermitted
+from veritydb.cluster.config import Address, parse_address
+from veritydb.errors import ConfigurationError, GroupUnavailable, NotPermitted
 from veritydb.vsr.messages import (
+    AskStatus,
     Denied,
     Evicted,
     FetchedRecords,
@@ -35,6 +37,7 @@ from veritydb.vsr.messages import (
     Redirect,
     Reply,
     Request,
+    TellStatus,
 )
 from veritydb.vsr.wire import FRAME_SIZE, Dropped, Keys, Wire, message_size
 
@@ -210,6 +213,8 @@ class Session:
                 continue
             if isinstance(answer, Redirect):
                 self._view = max(self._view, answer.view)
+                if answer.primary not in self._group.members:
+                    self._find_members(connection)
                 if answer.primary in self._group.members and answer.primary != self._connected_to:
                     self._primary = answer.primary
                 else:
@@ -224,6 +229,19 @@ class Session:
                     )
                 raise NotPermitted(answer.why)
             return answer
+
+    def _find_members(self, connection: ssl.SSLSocket) -> None:
+        """Ask a node where the members are: there are others than when this client was told."""
+        self._asked += 1
+        try:
+            connection.sendall(self._wire.encode(AskStatus(self._client, self._asked)))
+            answer = self._receive(connection, self._asked)
+            addresses: Any = json.loads(answer.document)["addresses"] if isinstance(answer, TellStatus) else {}
+            found = {int(member): parse_address(address) for member, address in addresses.items()}
+        except (OSError, Dropped, ValueError, LookupError, AttributeError, ConfigurationError):
+            return  # The next redirection has it asked again.
+        self._group = self._group._replace(members={**self._group.members, **found})
+        self._members = sorted(self._group.members)
 
     def _receive(self, connection: ssl.SSLSocket, number: int) -> Message:
         while True:

@@ -116,6 +116,8 @@ class Observed(NamedTuple):
     """Client sessions that are connected."""
     connections: int
     peers: Mapping[int, Peer]
+    addresses: Mapping[int, str] = {}  # nobody writes into it
+    """Where it finds the members: for clients that were told of others when there were others."""
 
     @property
     def lag(self) -> int:
@@ -152,6 +154,7 @@ class Status(NamedTuple):
         told: dict[str, Any] = self.observed._asdict()
         told["lag"] = self.observed.lag
         told["peers"] = {str(member): peer._asdict() for member, peer in self.observed.peers.items()}
+        told["addresses"] = {str(member): address for member, address in self.observed.addresses.items()}
         told["ready"] = self.is_ready
         told["degraded"] = [
             {"state": found.state.label, "ready": found.state.is_ready, "why": found.why} for found in self.degraded
