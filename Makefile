@@ -6,6 +6,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 WORKERS ?= 2
 CORE := veritydb/kernel/*,veritydb/vsr/*
 CORE_TESTS := $(wildcard tests/test_kernel*.py tests/test_vsr_*.py) tests/test_transcripts.py
+LOG := veritydb/log/*
+LOG_TESTS := $(wildcard tests/test_log_*.py) tests/test_adopt.py
+HOOKS := hooks/*,veritydb/hooks/*
+HOOKS_TESTS := $(addprefix tests/test_,$(addsuffix .py,buffer capture late interruptions sequences outcomes attack))
 
 .PHONY: chaos bench-rolling vopr coverage mutation explore help venv demo test check bench bench-subscriptions conformance conformance-sqlalchemy campaign lock clean conformance-django
 
@@ -38,9 +42,13 @@ check: venv  ## lint, types, layers
 	@if $(BIN)/pyright --version >/dev/null 2>&1; then set -x; $(BIN)/pyright --pythonpath $(BIN)/python; \
 	else echo "pyright: its engine cannot be fetched here; not run"; fi
 
-coverage: venv  ## the kernel and the replica: every branch is tested, or this fails
+coverage: venv  ## kernel, replica, log and hooks: their branches are tested, or this fails
 	$(BIN)/coverage run --data-file=.coverage.core -m pytest -q -p no:cacheprovider $(CORE_TESTS)
 	$(BIN)/coverage report --data-file=.coverage.core --include='$(CORE)' --skip-covered --show-missing --fail-under=99
+	$(BIN)/coverage run --data-file=.coverage.log -m pytest -q -p no:cacheprovider $(LOG_TESTS)
+	$(BIN)/coverage report --data-file=.coverage.log --include='$(LOG)' --skip-covered --show-missing --fail-under=100
+	$(BIN)/coverage run --data-file=.coverage.hooks -m pytest -q -p no:cacheprovider $(HOOKS_TESTS)
+	$(BIN)/coverage report --data-file=.coverage.hooks --include='$(HOOKS)' --skip-covered --show-missing --fail-under=97
 
 # mutmut changes functions; a test of its own changes the table of quorums, which is none (tests/test_vsr_quorums.py).
 mutation: venv  ## the kernel, the quorums and the choice of a log, each broken in a thousand ways

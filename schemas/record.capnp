@@ -30,7 +30,7 @@ struct Header {
   partCount @23 :UInt32;      # spilled parts before the tail
   generation @24 :UInt32;     # rises at every recovery that cut something
   transactionCount @25 :UInt32;
-  kind @26 :UInt16;           # 1 data, 2 generation, 3 checkpoint
+  kind @26 :UInt16;           # 1 data, 2 generation, 3 checkpoint, 4 keys
   version @27 :UInt16;        # of this format: 1
 }
 

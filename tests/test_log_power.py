@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tests.support.logs import SMALL, STREAM, append, poke, segment_path, tails, unsynced
+from tests.support.logs import SMALL, STREAM, append, commit, poke, read_back, segment_path, tails, unsynced
 from tests.support.power import Disk, PowerFailure
 from veritydb.log import Log
+from veritydb.log.files import UnsyncedFiles
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -138,3 +140,21 @@ def test_a_record_of_a_killed_process_counts_only_once_it_is_durable(tmp_path: P
     for seed in range(20):
         after = disk.after(folder, tmp_path / f"after-{seed}", Random(seed))
         assert recovered(after, floor=2) == [b"one" * 100, b"two" * 100]
+
+
+def test_a_log_that_is_made_durable_afterwards_waits_for_no_disk(tmp_path: Path) -> None:
+    """Its calls are the same otherwise: a large record, whose parts go first, is there."""
+    opened: list[int] = []
+
+    class Noted(UnsyncedFiles):
+        @staticmethod
+        def open(path: Any, flags: int, mode: int = 0o777) -> int:
+            fd = UnsyncedFiles.open(path, flags, mode)
+            opened.append(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_DSYNC)
+            return fd
+
+    with contextlib.closing(Log.create(tmp_path / "unsynced", STREAM, files=Noted())) as log:
+        commit(log, b"tail", parts=[b"part one", b"part two" * 1000])
+    assert opened
+    assert not any(opened)
+    assert read_back(tmp_path / "unsynced") == [b"part one" + b"part two" * 1000 + b"tail"]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -234,3 +235,10 @@ def test_a_file_that_is_too_large_for_an_index_is_none(tmp_path: Path, monkeypat
 )
 def test_only_a_segments_name_is_one(name: str, answer: bool) -> None:
     assert is_segment_name(name) is answer
+
+
+def test_an_index_whose_digest_fits_and_whose_message_does_not_is_refused() -> None:
+    """Somebody has made it so: the digest is no signature."""
+    for message in (b"", b"\xff" * 64):
+        with pytest.raises(Malformed, match="is not what it should be"):
+            decode_index(b"VERITYIX" + blake3(message).digest() + message, 0)

@@ -139,7 +139,7 @@ def test_the_claims_an_append_checks_are_those_of_the_header(values: dict[str, A
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"kind": 4}, "unknown kind"),
+        ({"kind": max(Kind) + 1}, "unknown kind"),
         ({"kind": 0}, "unknown kind"),
         ({"tail_length": PART_MAX + 1}, "more than any writer makes"),
         ({"parts_length": PARTS_MAX + 1, "part_count": 1}, "more than any writer makes"),

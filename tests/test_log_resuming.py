@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import shutil
 import subprocess
@@ -12,9 +14,11 @@ import pytest
 
 import veritydb
 from tests.support.life import RAW, Life
+from tests.support.logs import STREAM, append, poke, segment_path
 from veritydb.errors import LogDamaged, LogMismatch, LogUnavailable
-from veritydb.log import Log, resuming
+from veritydb.log import Log, Place, resuming
 from veritydb.log.lock import unpack_marker
+from veritydb.log.record import FRAME_SIZE
 from veritydb.log.resuming import ResumedLog
 
 INSERT = "INSERT INTO t VALUES (?)"
@@ -203,6 +207,70 @@ def test_a_large_last_record_is_not_remembered(path: Path, life: Life) -> None:
     db.close()
     db = life.connect("clinic.db", key=RAW)
     assert type(log_of(db)) is Log
+
+
+def test_only_a_last_record_that_can_be_read_back_is_remembered(tmp_path: Path) -> None:
+    with contextlib.closing(Log.create(tmp_path / "log", STREAM)) as log:
+        log.acquire(1)
+        first = log.place()
+        append(log)
+        last = log.place()
+        append(log)
+        log.release()
+        head = log.head
+    where = segment_path(log.folder)
+    whole = where.read_bytes()
+
+    def remembered(place: Place = last) -> bool:
+        resuming._seen.pop(str(log.folder), None)
+        resuming.remember(log.folder, STREAM, head, b"applied", place)
+        return resuming.resumed(log.folder, b"applied") is not None
+
+    assert remembered()
+    assert not remembered(first), "two records are not one"
+    poke(where, last.position + FRAME_SIZE - 2, b"\xff\xff")
+    assert not remembered(), "its header is of a version that is none"
+    where.write_bytes(whole[: last.position + FRAME_SIZE])
+    assert not remembered(), "it is cut short"
+    where.write_bytes(whole)
+    assert remembered()
+    where.unlink()
+    assert resuming.resumed(log.folder, b"applied") is None
+    assert not remembered()
+
+
+def test_reading_a_log_that_was_remembered_opens_it(path: Path) -> None:
+    db = veritydb.connect(path, key=RAW)
+    log = log_of(db)
+    assert isinstance(log, Log)
+    assert len(list(log.records())) == log.head.next_offset + 1
+    assert type(log) is Log
+    db.close()
+
+
+def test_a_log_that_is_damaged_or_unreadable_when_it_is_opened_at_last_is_as_it_was(
+    path: Path, monkeypatch: pytest.MonkeyPatch, life: Life
+) -> None:
+    db = life.connect("clinic.db", key=RAW)
+    whole = segment(path).read_bytes()
+    segment(path).write_bytes(bytes(len(whole)))
+    with pytest.raises(LogDamaged):
+        db.execute(INSERT, ("second",))
+    db.rollback()
+    segment(path).write_bytes(whole)
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "the disk says no")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(resuming, "open_lock", fail)
+        with pytest.raises(LogUnavailable, match="the disk says no"):
+            db.execute(INSERT, ("second",))
+    db.rollback()
+    assert type(log_of(db)) is ResumedLog
+    db.execute(INSERT, ("second",))
+    db.commit()
+    assert rows(db) == ["first", "second"]
 
 
 def test_few_logs_are_remembered(path: Path, monkeypatch: pytest.MonkeyPatch, life: Life) -> None:

@@ -13,7 +13,7 @@ from tests.support.logs import SMALL, STREAM, append, commit, poke, segment_path
 from veritydb.errors import LogDamaged, LogMissing, LogUnavailable
 from veritydb.log import Files, Log, Place
 from veritydb.log.lock import MARKER_FILE
-from veritydb.log.record import FRAME_SIZE
+from veritydb.log.record import FRAME_SIZE, PREFIX_SIZE
 from veritydb.log.tailing import Tail
 
 if TYPE_CHECKING:
@@ -226,3 +226,127 @@ def test_it_tells_from_where_the_log_is_still_there_and_that_it_was_replaced(
     assert not tail.replaced()
     log.folder.rename(tmp_path / "aside")
     assert tail.replaced()
+
+
+# What cannot be read, or is not there
+
+
+def filled(log: Log) -> None:
+    """Fill four segments or so."""
+    commit(log, *(b"%02d" % number * 300 for number in range(30)))
+
+
+class Unreadable(Files):
+    """System calls that fail from a moment on."""
+
+    def __init__(self) -> None:
+        self.broken = False
+
+        def open_(path: Any, flags: int, mode: int = 0o777) -> int:
+            self._look()
+            return os.open(path, flags, mode)
+
+        def pread(fd: int, length: int, position: int) -> bytes:
+            self._look()
+            return os.pread(fd, length, position)
+
+        self.open, self.pread = open_, pread  # type: ignore[method-assign]
+
+    def _look(self) -> None:
+        if self.broken:
+            raise OSError(errno.EIO, "the disk says no")
+
+
+def test_a_disk_that_cannot_be_read_is_no_damage(log: Log) -> None:
+    filled(log)
+    files = Unreadable()
+    with contextlib.closing(Tail(log.folder, start=Place(0, 128), files=files)) as tail:
+        before = tail.head
+        files.broken = True
+        for look in (lambda: tail.advance(10), tail.first_offset):
+            with pytest.raises(LogUnavailable, match="the disk says no"):
+                look()
+        with pytest.raises(LogUnavailable, match="the disk says no"):
+            Tail(log.folder, files=files)
+        files.broken = False
+        assert tail.head == before
+        assert told(tail, 1) == [b"01" * 300]
+        assert tail.segment_path == str(segment_path(log.folder, 0))
+
+
+def test_a_folder_that_is_moved_away_is_said_to_be_gone(log: Log, tail: Tail, tmp_path: Path) -> None:
+    filled(log)
+    log.folder.rename(tmp_path / "aside")
+    assert told(tail)[0] == b"00" * 300, "what is open can be read on"
+    assert told(tail) == [], "and what comes next is another log's"
+    with pytest.raises(LogUnavailable):
+        tail.first_offset()
+    log.folder.mkdir()
+    with pytest.raises(LogMissing, match="no segment"):
+        Tail(log.folder)
+
+
+def test_a_segment_that_is_missing_is_named(log: Log, tail: Tail) -> None:
+    filled(log)
+    segment_path(log.folder, 1).unlink()
+    with pytest.raises(LogMissing, match=r"00000001.seg, which begins at offset \d+, is missing"):
+        tail.advance(10)
+
+
+def test_a_segment_whose_header_is_damaged_is_damage(log: Log, tail: Tail) -> None:
+    filled(log)
+    newest = log.head.segment
+    for number in (0, 1, newest):
+        poke(segment_path(log.folder, number), 0, b"not a segment")
+    with pytest.raises(LogDamaged):
+        Tail(log.folder)
+    with pytest.raises(LogDamaged):
+        tail.first_offset()
+    with pytest.raises(LogDamaged, match=r"00000001.seg"):
+        tail.advance(10)
+
+
+def test_a_segment_of_another_log_is_not_entered(log: Log, tail: Tail, tmp_path: Path) -> None:
+    filled(log)
+    log.folder.rename(tmp_path / "aside")
+    with contextlib.closing(Log.create(log.folder, bytes(16), segment_size=SMALL)) as other:
+        filled(other)
+    assert told(tail)[0] == b"00" * 300
+    assert told(tail) == []
+
+
+def test_a_mark_at_the_end_of_a_segment_that_leads_elsewhere_is_not_followed(log: Log, tail: Tail) -> None:
+    """It may be half written."""
+    filled(log)
+    first = [record for record in log.records() if record.place.segment == 0]
+    end = first[-1].end
+    mark = segment_path(log.folder, 0).read_bytes()[end : end + PREFIX_SIZE]
+    poke(segment_path(log.folder, 0), end, mark[:-8] + bytes(8))
+    assert told(tail) == [record.tail for record in first]
+    assert told(tail) == []
+    poke(segment_path(log.folder, 0), end, mark)
+    assert told(tail, 1) == [b"%02d" % len(first) * 300]
+
+
+def test_it_begins_before_a_newest_segment_that_has_no_record_yet(log: Log) -> None:
+    """Its writer has died between the two. And where it is said to begin, there may be nothing any more."""
+    filled(log)
+    os.truncate(segment_path(log.folder, log.head.segment), 128)
+    with contextlib.closing(Tail(log.folder)) as tail:
+        assert tail.head.segment == log.head.segment - 1
+    with contextlib.closing(Tail(log.folder, start=Place(log.head.segment, 128))) as tail:
+        assert tail.head.segment == log.head.segment - 1
+
+
+def test_what_stands_before_a_record_that_does_not_belong_is_looked_at_again(log: Log, tail: Tail) -> None:
+    commit(log, b"one", b"two")
+    path = segment_path(log.folder, 0)
+    poke(path, log.head.position, path.read_bytes()[128 : 128 + FRAME_SIZE + 8])
+    assert told(tail) == [b"one"], "two may have been taken away, and be another one now"
+
+
+def test_records_are_read_from_a_place_that_is_known(log: Log, tail: Tail) -> None:
+    commit(log, b"one", b"two")
+    told(tail)
+    place = next(iter(tail.records(1))).place
+    assert [record.tail for record in tail.records(1, place=place)] == [b"two"]

@@ -104,7 +104,7 @@ def test_the_union_of_events_keeps_its_numbers() -> None:
 
 def test_the_numbers_in_the_schema_are_those_in_the_code() -> None:
     assert {op.name: op.value for op in Op} == {"INSERT": 1, "UPDATE": 2, "DELETE": 3}
-    assert {kind.name: kind.value for kind in Kind} == {"DATA": 1, "GENERATION": 2, "CHECKPOINT": 3}
+    assert {kind.name: kind.value for kind in Kind} == {"DATA": 1, "GENERATION": 2, "CHECKPOINT": 3, "KEYS": 4}
 
 
 @pytest.mark.parametrize(

@@ -248,12 +248,14 @@ class Tail:
             ) from None
         try:
             after = enter(head, following.header(), self.stream)
-        except BaseException:
+        except BaseException as error:
             following.close()
+            if isinstance(error, Malformed) and not self.replaced():  # Or it is another log's.
+                # It was whole before the mark that leads to it was written.
+                raise damaged(number, 0, head.next_offset, error.why) from None
             raise
-        before, self._segment = self._segment, following
-        if before is not None:
-            before.close()
+        before, self._segment = self._current(), following
+        before.close()
         return after
 
     def _current(self) -> Segment:
