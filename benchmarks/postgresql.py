@@ -45,3 +45,40 @@ def server(folder: Path) -> Iterator[str]:
         yield f"host={place} user={user} dbname=postgres"
     finally:
         subprocess.run([home / "pg_ctl", "-D", data, "-m", "immediate", "stop"], check=False, **options)
+
+
+@contextmanager
+def replicated(folder: Path) -> Iterator[str]:
+    """Run a primary and two standbys, of which one has to have a commit on disk; yield what to connect to."""
+    home = Path(sorted(glob.glob("/usr/lib/postgresql/*/bin"))[-1])
+    with server(folder) as told:
+        place = folder / "postgresql"
+        user = told.split("user=")[1].split()[0]
+        options: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT, "cwd": "/"}
+        if os.geteuid() == 0:
+            options |= {"user": user, "extra_groups": []}
+        started: list[Path] = []
+        try:
+            for name in ("s1", "s2"):
+                data, sockets = place / name, place / f"{name}-sockets"
+                sockets.mkdir()
+                if os.geteuid() == 0:
+                    shutil.chown(sockets, user)
+                source = f"{told.replace('dbname=postgres', '')} application_name={name}"
+                subprocess.run(
+                    [home / "pg_basebackup", "-D", data, "-R", "-d", source, "-X", "stream", "-c", "fast"],
+                    check=True,
+                    **options,
+                )
+                settings = f"-k {sockets} -c listen_addresses="
+                subprocess.run([home / "pg_ctl", "-D", data, "-w", "-o", settings, "start"], check=True, **options)
+                started.append(data)
+            import psycopg
+
+            with psycopg.connect(told, autocommit=True) as db:
+                db.execute("ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (s1, s2)'")
+                db.execute("SELECT pg_reload_conf()")
+            yield told
+        finally:
+            for data in started:
+                subprocess.run([home / "pg_ctl", "-D", data, "-m", "immediate", "stop"], check=False, **options)

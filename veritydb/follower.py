@@ -26,6 +26,7 @@ from veritydb import errors
 from veritydb.cluster.client import Client
 from veritydb.cluster.group_log import GroupLog
 from veritydb.cluster.shared import SharedStream
+from veritydb.log.lock import LogBusy
 from veritydb.log.tailing import Tail
 from veritydb.session import Session
 from veritydb.transaction import busy
@@ -37,6 +38,8 @@ WAIT = 5.0
 """Seconds for which a node is asked to wait for a record."""
 GRACE = 0.002
 """Seconds that a writer of this machine gets to write here what it has just committed."""
+WRITING = 0.02
+"""Seconds between two looks while this machine is writing the stream itself."""
 IDLE = 30.0
 """Seconds without an open connection after which the thread ends."""
 PAUSE = (0.05, 2.0)
@@ -138,26 +141,36 @@ class Follower:
         fetched = self._asking.fetch(self._shared.stream, head.next_offset, head.hash, timeout=WAIT + 1.0, wait=WAIT)
         if self._stopping.is_set():
             return
-        if fetched.records and not self._came(tail, fetched.next_offset):
+        if fetched.records:
             group_log = session.stream.log
             assert isinstance(group_log, GroupLog)
+            if self._came(tail, group_log, fetched.next_offset):
+                # This machine is writing, and finds out for itself when another one does: at its next commit.
+                self._stopping.wait(WRITING)
+                return
             group_log.offer(fetched.records)
             self._catch_up(session)
         elif session.applied() < tail.head.next_offset:
             self._catch_up(session)  # A process died between the log and the file.
 
-    @staticmethod
-    def _came(tail: Tail, next_offset: int) -> bool:
-        """Whether it is here by now: the commits of this machine come back to it like everybody's."""
+    def _came(self, tail: Tail, group_log: GroupLog, next_offset: int) -> bool:
+        """Whether it is here by now: the commits of this machine come back to it like everybody's.
+
+        Whoever holds the log's lock is about to commit. Asking for SQLite's lock beside him would make the next writer
+        meet it taken, and wait for longer than this takes.
+        """
         deadline = time.monotonic() + GRACE
-        while True:
+        while not self._stopping.is_set():
             while tail.advance(1000):
                 pass
             if tail.head.next_offset >= next_offset:
                 return True
-            if time.monotonic() >= deadline:
-                return False
+            if time.monotonic() >= deadline and _is_free(group_log):
+                while tail.advance(1000):
+                    pass
+                return tail.head.next_offset >= next_offset
             time.sleep(GRACE / 4)
+        return True
 
     def _catch_up(self, session: Session) -> None:
         while True:
@@ -181,6 +194,15 @@ class Follower:
         return now - self._idle_since > IDLE
 
     _idle_since: float | None = None
+
+
+def _is_free(group_log: GroupLog) -> bool:
+    try:
+        group_log.acquire(0)
+    except LogBusy:
+        return False
+    group_log.release()
+    return True
 
 
 _followers: dict[tuple[str, int], Follower] = {}

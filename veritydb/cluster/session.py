@@ -41,7 +41,7 @@ from veritydb.vsr.messages import (
 )
 from veritydb.vsr.wire import FRAME_SIZE, Dropped, Keys, Wire, message_size
 
-PATIENCE = (0.1, 0.4)
+PATIENCE = (0.3, 1.0)
 """Seconds that one node is given to answer before the next one is asked: at first, and at most."""
 _PAUSE = 0.02
 
