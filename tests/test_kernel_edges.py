@@ -22,6 +22,7 @@ from veritydb.kernel import (
     Created,
     CreateStream,
     DataClass,
+    DropStream,
     Forbidden,
     Known,
     Output,
@@ -376,3 +377,23 @@ def test_what_is_said_twice_is_refused_and_named() -> None:
     assert said(lambda: restore(wrong)) == (
         "the snapshot says something twice, or in another order than a snapshot has"
     )
+
+
+def test_all_that_an_op_decided_is_forgotten_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "IDS_OPS", 1)
+    node = Node(STREAM)
+    appended(node, name(1), name(2))
+    assert len(node.state.ids) == 2
+    node.state = machine.apply_noop(node.state, node.state.op + 1, 10**9)
+    assert len(node.state.ids) == 0
+    assert node.state.forgotten[STREAM] == 2
+
+
+def test_a_stream_that_was_dropped_at_the_beginning_of_time_is_dropped() -> None:
+    node = Node()
+    node.register()
+    create = node.request(CreateStream(STREAM, ANYWHERE))
+    drop = node.request(DropStream(STREAM))
+    state = node.state._replace(timestamp=0)
+    state, _ = machine.apply_batch(state, state.op + 1, 0, encode_batch([create, drop]))
+    assert state.streams[STREAM].about.dropped == 1

@@ -177,3 +177,14 @@ def test_a_member_is_asked_only_for_ops_that_it_lists():
     assert header_at(one, 3) == A[2].header
     assert header_at(one, 2) is None
     assert header_at(one, 4) is None
+
+
+def test_an_older_log_that_has_the_same_op_does_not_deny_it():
+    newer = join(0, A[:3], log_view=2, commit=1)
+    older = [join(member, A[:3], log_view=1, commit=1) for member in (1, 2)]
+    assert heads(choose(newer, *older)) == (3, 1)
+
+
+def test_nothing_is_taken_to_be_committed_because_nobody_knows_a_header():
+    mine = join(0, A[:1], commit=0, present=".", unknown=(1,))
+    assert is_exactly(choose(mine, join(1, A[:1], commit=0, present=".", unknown=(1,))), Wait, 1)

@@ -11,7 +11,7 @@ and writes it through the definition in ``schemas/record.capnp`` and finds the s
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import Enum, IntEnum
 from hashlib import sha256
 from struct import Struct
 from typing import NamedTuple
@@ -167,6 +167,38 @@ def unpack_header(data: bytes) -> RecordHeader:
             parts_length, tail_length, part_count, generation, transaction_count, known, version,
         ),
     )  # fmt: skip
+
+
+class Misfit(Enum):
+    """Why a record does not follow a head."""
+
+    HASH = "it does not build on the record before it"
+    OFFSET = "its first offset is not the next one"
+    TIME = "its time or generation is lower than that of the record before it"
+
+
+def misfit(
+    next_offset: int,
+    hash_: bytes,
+    head_timestamp: int,
+    head_generation: int,
+    first_offset: int,
+    prev_hash: bytes,
+    timestamp: int,
+    generation: int,
+) -> Misfit | None:
+    """Return why a record that claims the last four does not follow a head that is the first four; None if it does.
+
+    The rule by which every log grows: the kernel of a group asks it for each append, a log on disk and one in memory
+    before they take a record, and a reader for each record that it finds.
+    """
+    if prev_hash != hash_:
+        return Misfit.HASH
+    if first_offset != next_offset:
+        return Misfit.OFFSET
+    if timestamp < head_timestamp or generation < head_generation:
+        return Misfit.TIME
+    return None
 
 
 def chain_hash(prev_hash: bytes, record: bytes) -> bytes:

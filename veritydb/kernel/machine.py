@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeAlias
 from blake3 import blake3
 from immutables import Map
 
-from veritydb.chain import HEADER_SIZE, ZERO_HASH, Malformed, chain_hash, unpack_header
+from veritydb.chain import HEADER_SIZE, ZERO_HASH, Malformed, Misfit, chain_hash, misfit, unpack_header
 from veritydb.kernel.batch import BatchRequest, decode_batch
 from veritydb.kernel.commands import (
     AUTOMATIC,
@@ -312,10 +312,9 @@ class _Work:
         about, offset, head, timestamp_min, generation_min = stream
         if about.dropped:
             return _STREAM_DROPPED, ()
-        if first_offset != offset or prev_hash != head:
-            return encode_reply(Conflict(offset, head)), ()
-        if timestamp < timestamp_min or generation < generation_min:
-            return _BAD_RECORD, ()
+        why = misfit(offset, head, timestamp_min, generation_min, first_offset, prev_hash, timestamp, generation)
+        if why is not None:
+            return _BAD_RECORD if why is Misfit.TIME else encode_reply(Conflict(offset, head)), ()
         if len(self.decided) + count > IDS_PER_OP_MAX:
             return _BUSY, ()
 

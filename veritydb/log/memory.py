@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from veritydb.errors import LogMismatch, LogUnavailable
-from veritydb.log.record import PART_HEAD_SIZE, ZERO_HASH, RecordHeader, unpack_header, unpack_part_head
+from veritydb.log.record import PART_HEAD_SIZE, ZERO_HASH, RecordHeader, misfit, unpack_header, unpack_part_head
 from veritydb.log.segment import Head, Place, StoredRecord, Torn
 
 if TYPE_CHECKING:
@@ -91,11 +91,8 @@ class MemoryLog:
                 stored.append(parts.stored(index))
         if (
             claims.stream != self.stream
-            or claims.prev_hash != head.hash
-            or claims.first_offset != head.next_offset
+            or misfit(*head[:4], claims.first_offset, claims.prev_hash, claims.timestamp, claims.generation)
             or claims.timestamp != timestamp
-            or timestamp < head.timestamp
-            or claims.generation < head.generation
             or claims.transaction_count != transaction_count
             or claims.tail_length != len(tail)
             or claims.parts_length != sum(map(len, stored))

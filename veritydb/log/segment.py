@@ -23,8 +23,10 @@ from veritydb.log.record import (
     PREFIX_SIZE,
     SEGMENT_HEADER_SIZE,
     Malformed,
+    Misfit,
     RecordHeader,
     SegmentHeader,
+    misfit,
     unpack_header,
     unpack_part_head,
     unpack_prefix,
@@ -329,13 +331,17 @@ def _find_frame(data: bytes, base: int, behind: int, stream: bytes, next_offset:
 def follow(head: Head, record: StoredRecord, stream: bytes) -> Head:
     """Return the head behind a record, or raise :class:`Malformed` if the record does not belong there."""
     header = record.header
-    if header.prev_hash != head.hash:
+    why = misfit(
+        head.next_offset, head.hash, head.timestamp, head.generation,
+        header.first_offset, header.prev_hash, header.timestamp, header.generation,
+    )  # fmt: skip
+    if why is Misfit.HASH:
         raise Malformed("the record does not build on the one before it", whole=True)
     if header.stream != stream:
         raise Malformed("the record belongs to another stream", whole=True)
-    if header.first_offset != head.next_offset:
+    if why is Misfit.OFFSET:
         raise Malformed(f"the record begins at offset {header.first_offset}, not {head.next_offset}", whole=True)
-    if header.timestamp < head.timestamp or header.generation < head.generation:
+    if why is not None:
         raise Malformed("the record's time or generation is lower than that of the one before it", whole=True)
     return Head(
         header.first_offset + header.transaction_count,

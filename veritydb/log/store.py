@@ -38,6 +38,7 @@ from veritydb.log.record import (
     PART_MAX,
     ZERO_HASH,
     SegmentHeader,
+    misfit,
     pack_prefix,
     pack_segment_header,
     unpack_claims,
@@ -235,14 +236,12 @@ class Log(Following):
         # What is wrong here would be refused by every reader: it must not get in.
         body = len(tail)
         stream, offset, stamp, prev, parts_length, tail_length, part_count, generation, count = unpack_claims(header)
+        next_offset, hash_, stamp_min, generation_min, _, _ = head
         if (
-            prev != head.hash
-            or offset != head.next_offset
+            misfit(next_offset, hash_, stamp_min, generation_min, offset, prev, stamp, generation)
             or stamp != timestamp
-            or stamp < head.timestamp
             or count != transaction_count
             or tail_length != body
-            or generation < head.generation
             or stream != self.stream
         ):
             raise LogMismatch("the record does not build on the head of the log; nothing was written")

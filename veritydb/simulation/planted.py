@@ -540,8 +540,8 @@ BUGS: tuple[Planted, ...] = (
         (
             _in(
                 "kernel.machine",
-                "if first_offset != offset or prev_hash != head:",
-                "if first_offset > offset:",
+                "if why is not None:",
+                "if first_offset > offset or why is Misfit.TIME:",
             ),
         ),
     ),
