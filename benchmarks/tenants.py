@@ -19,8 +19,8 @@ from pathlib import Path
 from tests.cluster.groups import PATIENCE, Cluster, Stream, free_port
 from veritydb.cluster.session import Session
 
-TENANTS = 128
-APPENDS = 768
+TENANTS = 64
+APPENDS = 512
 CLIENTS = (1, 8, 32, 64)
 
 
