@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from queue import Empty, SimpleQueue
 from typing import NamedTuple, TypeAlias
 
+from veritydb.chain import HEADER_SIZE, unpack_header
 from veritydb.cluster.records import End, Missing, RecordStore
 from veritydb.kernel import RecordAppended, StreamDropped
 from veritydb.vsr.effects import Committed
@@ -103,7 +104,7 @@ class Keeper:
                             if isinstance(effect, RecordAppended):
                                 self._store.keep(effect)
                                 if effect.stream in self._waiting:
-                                    self._answer_waiting(effect.stream)
+                                    self._answer_waiting(effect.stream, effect)
                             elif isinstance(effect, StreamDropped):
                                 self._store.set_aside(effect.stream)
                     self._op = order.header.op
@@ -145,9 +146,15 @@ class Keeper:
             waiting[:] = [each for each in waiting if each[1].client != order.client]
             waiting.append((until, order))
 
-    def _answer_waiting(self, stream: bytes) -> None:
+    def _answer_waiting(self, stream: bytes, effect: RecordAppended | None = None) -> None:
         for _, order in self._waiting.pop(stream, ()):
-            self._fetch(order)
+            if effect is not None and unpack_header(effect.record[:HEADER_SIZE]).prev_hash == order.hash:
+                # The usual case: it waits for this very record, which need not be read back.
+                next_offset = effect.first_offset + effect.transaction_count
+                answer = FetchedRecords(order.client, order.number, stream, True, next_offset, (effect.record,))
+                self._answer(order.client, answer)
+            else:
+                self._fetch(order)
 
     def _give_up_waiting(self) -> None:
         now = time.monotonic()
