@@ -93,10 +93,12 @@ struct Message {
       heardView @125 :UInt64; }
     newEpoch :group { checkpointOp @126 :UInt64; checkpointChecksumHigh @127 :UInt64; checkpointChecksumLow @128 :UInt64;
       checkpointRootHigh @129 :UInt64; checkpointRootLow @130 :UInt64; checkpointSize @131 :UInt64;
+      memberCount @181 :UInt64; member0 @182 :UInt64; member1 @183 :UInt64; member2 @184 :UInt64;
+      member3 @185 :UInt64; member4 @186 :UInt64; member5 @187 :UInt64;
       headers @132 :Data; }
     reconfigure :group { clientHigh @133 :UInt64; clientLow @134 :UInt64; number @135 :UInt64;
       memberCount @136 :UInt64; member0 @137 :UInt64; member1 @138 :UInt64; member2 @139 :UInt64;
-      member3 @140 :UInt64; member4 @141 :UInt64; member5 @142 :UInt64; }
+      member3 @140 :UInt64; member4 @141 :UInt64; member5 @142 :UInt64; epoch @180 :UInt64; }
     reconfigured :group { clientHigh @143 :UInt64; clientLow @144 :UInt64; number @145 :UInt64;
       epoch @146 :UInt64; accepted @147 :UInt64; why @148 :Data; }  # why: UTF-8
     fetchRecords :group { clientHigh @149 :UInt64; clientLow @150 :UInt64; number @151 :UInt64;

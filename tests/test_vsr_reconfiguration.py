@@ -126,10 +126,11 @@ class World:
 
     def ask(self, *members):
         """Ask for other members until they are in office, or are refused."""
+        epoch = max(replica.epoch for replica in self.replicas.values())
         for number in range(1, 60):
             self.run(until=lambda: self.primary() is not None)
             self.answers.clear()
-            self.events.append((self.primary(), Arrived(Reconfigure(CLIENT, number, members))))
+            self.events.append((self.primary(), Arrived(Reconfigure(CLIENT, number, members, epoch))))
             self.run(ticks=20)
             found = [answer for answer in self.answers if isinstance(answer, Reconfigured)]
             if found and (found[0].accepted or found[0].why):

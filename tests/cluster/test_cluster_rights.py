@@ -138,7 +138,7 @@ def test_what_a_command_needs(command, right, stream):
 def test_what_other_messages_need():
     assert needed(ReadRequest(bytes(16), 1, CLINIC)) == (Right.READ, CLINIC)
     assert needed(FetchRecords(bytes(16), 1, CLINIC, 0, 100, bytes(32), 0)) == (Right.READ, CLINIC)
-    assert needed(Reconfigure(bytes(16), 1, (1, 2))) == (Right.ADMINISTER, None)
+    assert needed(Reconfigure(bytes(16), 1, (1, 2), 0)) == (Right.ADMINISTER, None)
 
 
 def test_the_names_in_a_certificate():
@@ -297,10 +297,10 @@ def test_only_who_administers_changes_members_even_with_the_members_secret(alone
     secret = alone.config().secret_file
     session = Session(group_of(read_client_config(alone.folder / "client"), secret=secret))
     with pytest.raises(NotPermitted, match="no right to administer"):
-        session.reconfigure((1,), timeout=PATIENCE)
+        session.reconfigure((1,), epoch=0, timeout=PATIENCE)
     session.close()
     admin = Session(group_of(read_client_config(alone.folder / "admin"), secret=secret))
-    assert admin.reconfigure((1,), timeout=PATIENCE).accepted
+    assert admin.reconfigure((1,), epoch=0, timeout=PATIENCE).accepted
     admin.close()
 
 

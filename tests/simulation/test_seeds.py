@@ -43,7 +43,7 @@ def test_every_promise_holds_in_the_fixed_seeds(part: int) -> None:
     assert total.useful >= size * 3 // 4, "too many runs commit too little, or too little goes wrong in them"
 
 
-@pytest.mark.parametrize("seed", [200_815, 202_683, 300_836, 301_477, 301_778, 301_959, 301_991])
+@pytest.mark.parametrize("seed", [200_815, 202_683, 300_836, 301_477, 301_778, 301_959, 301_991, 1_000_010, 1_000_037])
 def test_what_a_seed_has_found_it_finds_no_more(seed: int) -> None:
     """Seeds of campaigns, beyond the fixed ones; docs/internals/simulation.md tells what each was."""
     result = simulate(draw(seed))

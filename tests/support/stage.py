@@ -216,7 +216,8 @@ class Stage:
         self._step(int(member), Arrived(ReadRequest(client.id, client.reads, bytes([1]) * 16)))
 
     def do_members(self, member: str, *members: str) -> None:
-        self._step(int(member), Arrived(Reconfigure(b"people".ljust(16, b"."), 1, tuple(map(int, members)))))
+        epoch = self.replicas[int(member)].epoch
+        self._step(int(member), Arrived(Reconfigure(b"people".ljust(16, b"."), 1, tuple(map(int, members)), epoch)))
 
     def do_deliver(self, *words: str) -> None:
         for letter in self._matching(words):

@@ -104,7 +104,7 @@ class ImaginaryStorage:
         from veritydb.simulation.chance import Chance
         from veritydb.simulation.storage import Atlas, Disk, Habits
 
-        self.disk = Disk(1, first_image(), Habits(), Atlas(3), Chance(1))
+        self.disk = Disk(1, first_image(), Habits(), Atlas((0, 1, 2)), Chance(1))
 
     def write(self, *writes: Write) -> list[WriteDone]:
         for write in writes:

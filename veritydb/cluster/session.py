@@ -132,13 +132,21 @@ class Session:
         assert isinstance(answer, FetchedRecords)
         return answer
 
-    def reconfigure(self, members: tuple[int, ...], *, timeout: float) -> Reconfigured:
-        """Ask for other members; repeat it until ``accepted`` says that they are in office."""
+    def reconfigure(self, members: tuple[int, ...], *, timeout: float, epoch: int | None = None) -> Reconfigured:
+        """Ask for other members; repeat it until ``accepted`` says that they are in office.
+
+        ``epoch`` is the one in which the present members are; None: whichever it is now.
+        """
         self._own_process()
-        self._asked += 1
-        answer = self._ask(Reconfigure(self._client, self._asked, members), time.monotonic() + timeout)
-        assert isinstance(answer, Reconfigured)
-        return answer
+        deadline = time.monotonic() + timeout
+        asked = 0 if epoch is None else epoch
+        while True:
+            self._asked += 1
+            answer = self._ask(Reconfigure(self._client, self._asked, members, asked), deadline)
+            assert isinstance(answer, Reconfigured)
+            if epoch is not None or answer.accepted or answer.epoch == asked:
+                return answer
+            asked = answer.epoch
 
     def interrupt(self) -> None:
         """From another thread: let what is being asked fail, now and from now on."""

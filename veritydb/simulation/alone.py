@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 
 from veritydb.kernel.commands import Register, encode_command
 from veritydb.simulation.code import Code
-from veritydb.simulation.run import blank_disk
-from veritydb.simulation.world import CLUSTER, EPOCH, Violation
+from veritydb.simulation.founding import CLUSTER, new_disk
+from veritydb.simulation.violation import Violation
+from veritydb.simulation.world import EPOCH
 from veritydb.vsr.effects import Image, Zone
 
 _FAR = 1 << 20
@@ -74,7 +75,7 @@ class Alone:
         self.slots: int = self.options.slots
         self._effects = code.effects
         self._messages = code.messages
-        self._blank = blank_disk(code, members, self.options.slots)
+        self._members = tuple(range(members))
         self._snapshots: dict[bytes, bytes] = dict(self._blank(0).snapshots)
         self._command = encode_command(Register())
         self._remembered: dict[tuple[int, str, Any], Outcome] = {}
@@ -82,6 +83,9 @@ class Alone:
         self._superblocks: dict[bytes, Any] = {}
         self.letters: list[tuple[int, Any]] = []
         """By number: receiver and message."""
+
+    def _blank(self, number: int) -> Image:
+        return new_disk(self.code, number, self._members, self.slots)
 
     def new(self, number: int) -> Member:
         """Return a member that has never run."""
@@ -252,7 +256,7 @@ class Alone:
 _IGNORED = frozenset(
     {
         "_random", "_now", "_token", "_stamp", "_nonce", "_view_nonce", "_out", "options", "cluster", "release",
-        "state", "snapshot", "retained", "_scrub_op", "_asked_in_vain", "_grown", "_heard",
+        "state", "snapshot", "retained", "_scrub_op", "_asked_in_vain", "_best", "_pieces_in_vain", "_heard",
         "_block_checksum", "_block_write", "durable_block", "_stamp_seen",
     }
 )  # fmt: skip

@@ -9,26 +9,33 @@ evidence             when an op is first said to be committed, a replication quo
 chain                it names the one before
 durable promises     no PrepareOk without entry, header record and view on disk (on what the disk *said* is there)
 one primary          one member proposes in an epoch and view, one entry stands at a view and op
+members              all agree who the members of an epoch are; quorums are of them alone
+new disks            a member whose disk was lost begins in a view that it can have promised nothing in
 views rise           the durable view and log view of a member never go back, over all of its processes
 honest denials       a member that acknowledged an op in a view never denies it when it joins with that view's log
 equal states         at one op all kernels are equal, and all gave the same outputs
 exactly once         a request of a session is executed once
 replies              a client is told only what was committed, and what came out
+kept                 a checkpoint waits until the outputs of the ops that it stands for are durable
+time                 the time of an op is later than that of the op before
 bounds               nothing that a replica keeps grows beyond what its options say
 ===================  ===============================================================================================
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from typing import TYPE_CHECKING, Any, cast
 
-from veritydb.simulation.world import Node, Violation, World
+from veritydb.simulation.founding import CLUSTER
+from veritydb.simulation.violation import Violation
 from veritydb.vsr.effects import Zone
 from veritydb.vsr.quorums import QUORUMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from veritydb.simulation.world import Node, World
 
 _EVERY = 32
 """Steps between two looks at the sizes of what a replica keeps."""
@@ -66,6 +73,8 @@ class Checkers:
         self.committed: dict[int, bytes] = {0: self._root()}
         """Op to checksum."""
         self.commit_max = 0
+        self.time = 0
+        """Of the last op that is committed."""
         self.committed_in: dict[int, int] = {}
         """By view: the highest op that was first committed in it."""
         self.applied: dict[int, Any] = {}
@@ -76,18 +85,22 @@ class Checkers:
         self.proposers: dict[tuple[int, int], int] = {}
         self.entries: dict[tuple[int, int], bytes] = {}
         """View in which it was first prepared and op, to checksum."""
-        self.acknowledged: dict[int, dict[int, int]] = {member: {} for member in world.nodes}
+        self.acknowledged: defaultdict[int, dict[int, int]] = defaultdict(dict)
         """By member: op to the last view in which it said that it is durable."""
         self.views: dict[int, tuple[int, int, int]] = {}
-        self.logs: dict[int, int] = {}
-        """By member: the highest view whose log it had in memory."""
+        self.logs: dict[int, tuple[int, int]] = {}
+        """By member: the latest epoch and view whose log it had in memory."""
+        self.sequences: dict[int, int] = {}
+        """By member: of the last superblock that it knew to be durable."""
+        self.checkpoints: dict[int, int] = {}
+        self.given: dict[int, tuple[int, int]] = {}
+        """By member: its process, and the last op at a checkpoint's place of which it has given out the outputs."""
+        self.views_started: set[tuple[int, int]] = set()
         self.marks: dict[str, int] = {}
         """Corners of the protocol that were reached, and how often."""
         self._steps = 0
 
     def _root(self) -> bytes:
-        from veritydb.simulation.world import CLUSTER
-
         return bytes(self.world.code.entry.root_entry(CLUSTER).header.checksum)
 
     def mark(self, corner: str) -> None:
@@ -99,12 +112,17 @@ class Checkers:
     def started(self, node: Node, effects: list[Any]) -> None:
         """A process has begun."""
         replica = node.replica
-        _epoch, view, log_view = self.views.get(node.member, (0, 0, 0))
-        if (replica.view, replica.log_view) < (view, log_view) or replica.view < view or replica.log_view < log_view:
+        epoch, view, log_view = self.views.get(node.member, (0, 0, 0))
+        if replica.view < view or (replica.epoch, replica.log_view) < (epoch, log_view):
             raise Violation(
                 "a member starts with the view and log view it made durable",
                 f"member {node.member} had view {view}, log view {log_view}, starts with "
                 f"{replica.view}, {replica.log_view}",
+            )
+        if replica.durable_block.sequence < self.sequences.get(node.member, 0):
+            raise Violation(
+                "a member starts with the superblock that it has built upon",
+                f"member {node.member}: {replica.durable_block.sequence} after {self.sequences[node.member]}",
             )
         if replica.status == self.world.code.core.Status.RECOVERING_HEAD:
             self.mark("recovering head")
@@ -123,25 +141,60 @@ class Checkers:
         if effects:
             self._look(node, effects)
         replica = node.replica
-        if replica.log_view > self.logs.get(node.member, 0):
-            self.logs[node.member] = replica.log_view
+        if replica.epoch > self.world.people.epoch:
+            self.world.people.epoch_began(replica.epoch, replica.members)
+            self.mark("members changed")
+        log = (replica.epoch, replica.log_view)
+        if log > self.logs.get(node.member, (0, 0)):
+            self.logs[node.member] = log
         if replica.commit_max > self.commit_max:
             self._learn_commit(node, replica)
-        block = replica.durable_block
-        now = (block.epoch, block.view, block.log_view)
-        before = self.views.get(node.member)
-        if now != before:
-            if before is not None and (now[1] < before[1] or now[2] < before[2] or now[0] < before[0]):
-                raise Violation("the durable view never goes back", f"member {node.member}: {before}, then {now}")
-            self.views[node.member] = now
+        block = replica.durable_block if replica.begun else None
+        if block is not None:
+            self._look_at_block(node, block)
         if replica.oks and replica.status == self.normal:
             self._own_acknowledgements(node, replica)
         self._steps += 1
         if self._steps % _EVERY == 0:
             self._check_bounds(node, replica)
 
+    def _look_at_block(self, node: Node, block: Any) -> None:
+        self.sequences[node.member] = block.sequence
+        now = (block.epoch, block.view, block.log_view)
+        before = self.views.get(node.member)
+        if now != before:
+            if before is not None and (now[1] < before[1] or (now[0], now[2]) < (before[0], before[2])):
+                raise Violation("the durable view never goes back", f"member {node.member}: {before}, then {now}")
+            self.views[node.member] = now
+            if self.world.people.epochs.setdefault(block.epoch, block.members) != block.members:
+                raise Violation("all agree who the members of an epoch are", f"member {node.member}: {block.members}")
+        point = block.checkpoint.op
+        if point != self.checkpoints.get(node.member, 0):
+            self.checkpoints[node.member] = point
+            # What came with a snapshot was never given out here.
+            if self.given.get(node.member) == (node.incarnation, point) and node.retained < point:
+                raise Violation(
+                    "a checkpoint waits until what it stands for is kept",
+                    f"member {node.member}: checkpoint {point}, kept to op {node.retained}",
+                )
+
     def stopped(self, node: Node) -> None:
         """A process has ended."""
+
+    def formatted(self, node: Node) -> None:
+        """A lost disk was replaced: what it promised is kept by others, and by views that the new one is not in."""
+        self.acknowledged[node.member].clear()
+        self.logs[node.member] = (0, 0)
+        self.sequences[node.member] = 0
+        _epoch, view, _log_view = self.views[node.member]
+        block, _ = self.world.code.superblock.open_copies(node.disk.copies)
+        if block.view <= view:
+            raise Violation(
+                "a new disk knows of no view that the lost one took part in",
+                f"member {node.member} was in view {view}, and begins in {block.view}",
+            )
+        self.views[node.member] = (block.epoch, block.view, block.log_view)
+        self.mark("disk formatted")
 
     def halted(self, node: Node, reason: str) -> None:
         """A replica has stopped itself: only for what is beyond the promise, or because its disk failed."""
@@ -216,7 +269,7 @@ class Checkers:
         # If its memory once had a later view's log, that view has proven which ops of this one were never committed,
         # and their slots may hold later ones although a crash came before the superblock: what it denies then is
         # settled.
-        if message.log_view < self.logs.get(node.member, 0):
+        if (message.epoch, message.log_view) < self.logs.get(node.member, (0, 0)):
             known = {}
         if block.view < message.view:
             raise Violation("no JoinView before the view is durable", f"member {node.member}, view {message.view}")
@@ -235,6 +288,7 @@ class Checkers:
             self.mark("join with a denial")
 
     def _on_start_view(self, node: Node, message: Any) -> None:
+        self.views_started.add((message.epoch, message.view))
         # What an earlier view has committed. A later one may have committed more while this one is still being told of.
         earlier = max((op for view, op in self.committed_in.items() if view < message.view), default=0)
         for header in message.headers:
@@ -275,8 +329,10 @@ class Checkers:
             header = replica.headers.get(op)
             if header is None:
                 return  # It will say what it is when it knows.
-            needed = QUORUMS[len(replica.members)].replication
-            holders = [member for member in replica.members if self._has(member, op, header.checksum)]
+            people = self.world.people
+            members = people.epochs[header.epoch]  # An epoch's ops are committed by its members.
+            needed = QUORUMS[len(members)].replication
+            holders = [member for member in members if self._has(member, op, header.checksum)]
             if len(holders) < needed:
                 raise Violation(
                     "a replication quorum has on disk what is committed",
@@ -285,17 +341,21 @@ class Checkers:
             if replica.is_primary and replica.status == self.normal:
                 if replica.durable_to >= op and self._has_both(node, op, header.checksum):
                     self.acknowledged[node.member][op] = replica.view  # Its own counts without a message.
-                acknowledged = [
-                    member for member in replica.members if self.acknowledged[member].get(op, -1) >= replica.view
-                ]
+                acknowledged = [member for member in members if self.acknowledged[member].get(op, -1) >= replica.view]
                 if len(acknowledged) < needed:
                     raise Violation(
                         "a replication quorum acknowledged in this view what is committed in it",
                         f"op {op} in view {replica.view}: {acknowledged}",
                     )
+            if header.timestamp <= self.time:
+                raise Violation("cluster time goes on", f"op {op} at {header.timestamp}, the one before at {self.time}")
+            self.time = header.timestamp
             self.committed[op] = header.checksum
             self.commit_max = op
-            self.committed_in[replica.view] = op
+            # Who has applied the end of its epoch has left the view in which that was committed.
+            self.committed_in[replica.view - (header.epoch < replica.epoch)] = op
+            if header.epoch == people.epoch and people.changing:
+                people.epoch_runs()
             if header.view < replica.view:
                 self.mark("op of an earlier view committed")
 
@@ -331,6 +391,8 @@ class Checkers:
     def _on_committed(self, node: Node, effect: Any) -> None:
         header, outputs = effect
         op = header.op
+        if op % self.world.options.checkpoint_interval == 0:
+            self.given[node.member] = (node.incarnation, op)
         if op > self.commit_max:
             self._learn_commit(node, node.replica)
         self._agree(node, op, header.checksum, "its log")

@@ -37,7 +37,8 @@ from veritydb.kernel.replies import (
 )
 from veritydb.simulation.linearizability import Operation
 from veritydb.simulation.streams import Add, Ask, Create, Head, Look, as_output
-from veritydb.simulation.world import EPOCH, Violation
+from veritydb.simulation.violation import Violation
+from veritydb.simulation.world import EPOCH
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
 _PLACEMENT = Placement(DataClass.NON_PHI, "")
 _RETRY = 150_000
+_IMPATIENT = 15_000
 
 
 class Waiting(NamedTuple):
@@ -89,6 +91,8 @@ class Client:
         self.used: list[tuple[bytes, bytes]] = []
         self.twice = chance.happens(200_000)
         """Whether it sends everything to two members."""
+        self.reads_only = False
+        """Whether it does nothing but read, of all members at once and all the time."""
         self.fickle = chance.happens(300_000)
         """Whether it sometimes gives up, and comes back as somebody else."""
 
@@ -115,6 +119,9 @@ class Client:
             self._resolve(*self.doubts.pop())
             return
         stream = chance.pick(clients.streams)
+        if self.reads_only:
+            self.read(stream)
+            return
         if stream not in self.beliefs:
             self.beliefs[stream] = Belief()
             self._ask(CreateStream(stream, _PLACEMENT), stream, Create())
@@ -196,6 +203,11 @@ class Client:
         if self.tries:
             waiting = self.waiting = waiting._replace(message=self._with_view(waiting.message))
         self.tries += 1
+        if self.reads_only and waiting.number and self.session:
+            for everyone in self.clients.members:
+                world.ask(everyone, waiting.message)
+            world.after(_IMPATIENT + self.chance.below(_IMPATIENT), self._again, waiting.number, self.id, self.tries)
+            return
         world.ask(member, waiting.message)
         if self.twice:
             world.ask(self.chance.pick(self.clients.members), waiting.message)
@@ -336,6 +348,10 @@ class Clients:
         self.on_reply: Callable[[Any], None] = _nothing
         """Is shown every reply that a client takes."""
         self.all = [Client(name, self, chance.split(f"client {name}")) for name in range(scenario.clients)]
+        for name in range(scenario.readers):
+            reader = Client(len(self.all), self, chance.split(f"reader {name}"))
+            reader.reads_only = True
+            self.all.append(reader)
 
     def begin(self) -> None:
         """Let all of them begin."""
@@ -351,7 +367,8 @@ class Clients:
 
     def soon(self, client: Client) -> None:
         """Have a client go on after it has thought."""
-        self.world.after(self.chance.heavy(0, self.world.scenario.think), client.proceed)
+        think = _IMPATIENT if client.reads_only else self.world.scenario.think
+        self.world.after(self.chance.heavy(0, think), client.proceed)
 
     def guess(self, client: Client) -> int:
         """Return the member to ask."""
@@ -362,6 +379,11 @@ class Clients:
         """A client has heard who is to be asked."""
         if member in self.members:
             self._trust[client.name] = member
+
+    def know(self, members: tuple[int, ...]) -> None:
+        """The members are others now."""
+        if not self.finishing:
+            self.members = sorted(members)
 
     def forget_trust(self) -> None:
         """The members are others now."""

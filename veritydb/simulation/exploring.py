@@ -23,7 +23,7 @@ from veritydb.simulation.alone import Alone, Member, Outcome
 from veritydb.simulation.chance import Chance
 from veritydb.simulation.code import Code, installed
 from veritydb.simulation.telling import say
-from veritydb.simulation.world import Violation
+from veritydb.simulation.violation import Violation
 from veritydb.vsr.effects import Zone
 from veritydb.vsr.quorums import QUORUMS
 

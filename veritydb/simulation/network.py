@@ -11,6 +11,7 @@ This module only decides when a message arrives; the world carries it.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 CLIENTS = -1
 """The end that stands for all clients: to a member, they are one side of a link."""
 _REMEMBERED = 64
+_CAUSES = {"StartView": "PrepareOk", "GetView": "StartView", "ExitView": "JoinView", "Reconfigured": "Reconfigure"}
+"""What a member sends, and what old messages to it could do harm then."""
+_ECHOED = frozenset(_CAUSES.values())
+_ECHOES = 8
 
 
 class Weather(NamedTuple):
@@ -32,20 +37,42 @@ class Weather(NamedTuple):
     duplication: int = 0
     replay: int = 0
     """That some message of long ago comes again with this one."""
+    echo: int = 0
+    """That old messages come again just when they would be believed, if anybody believed old messages."""
+    damage: int = 0
+    """That a message arrives as other bytes than were sent, or that such bytes come beside it."""
 
 
 class Network:
     """The links."""
 
-    def __init__(self, weather: Weather, chance: Chance, deliver: Callable[[int, int, int, Any], None]) -> None:
+    def __init__(
+        self,
+        weather: Weather,
+        chance: Chance,
+        deliver: Callable[[int, int, int, Any], None],
+        spoil: Callable[[Any], Any] | None = None,
+    ) -> None:
         self.weather = weather
+        self._spoil = spoil
+        """Makes other bytes of a message, where messages are bytes."""
         self._chance = chance
         self._deliver = deliver
         """``deliver(delay, src, dst, message)``: have the message arrive after ``delay``."""
         self._cut: dict[tuple[int, int], int] = {}  # how many faults have it cut
         self._clogged: dict[tuple[int, int], list[Any]] = {}
         self._old: list[tuple[int, int, Any]] = []
-        self.counts = {"lost": 0, "cut": 0, "clogged": 0, "duplicated": 0, "replayed": 0, "late": 0}
+        self.counts = {
+            "lost": 0,
+            "cut": 0,
+            "clogged": 0,
+            "duplicated": 0,
+            "replayed": 0,
+            "late": 0,
+            "spoiled": 0,
+            "echoed": 0,
+        }
+        self._said: dict[tuple[int, str], deque[tuple[int, Any]]] = {}
 
     def send(self, src: int, dst: int, message: Any) -> None:
         """Carry ``message``, or not."""
@@ -61,6 +88,11 @@ class Network:
             self.counts["lost"] += 1
             return
         delay = chance.heavy(weather.delay_low, weather.delay_scale)
+        if self._spoil is not None and chance.happens(weather.damage):
+            self.counts["spoiled"] += 1
+            self._deliver(delay, src, dst, self._spoil(message))
+            if chance.happens(500_000):
+                return
         if delay > 16 * weather.delay_scale:
             self.counts["late"] += 1
         self._deliver(delay, src, dst, message)
@@ -69,6 +101,20 @@ class Network:
             self._deliver(chance.heavy(weather.delay_low, 4 * weather.delay_scale), src, dst, message)
         if weather.replay:
             self._replay(src, dst, message)
+        if weather.echo:
+            self._echo(src, dst, message)
+
+    def _echo(self, src: int, dst: int, message: Any) -> None:
+        kind = type(getattr(message, "message", message)).__name__
+        if kind in _ECHOED:
+            self._said.setdefault((dst, kind), deque(maxlen=_ECHOES)).append((src, message))
+        cause = _CAUSES.get(kind)
+        if cause is not None and self._chance.happens(self.weather.echo):
+            for old_src, old in self._said.pop((src, cause), ()):  # Once: an echo may be answered by another cause.
+                if (old_src, src) not in self._cut:
+                    self.counts["echoed"] += 1
+                    delay = self._chance.heavy(self.weather.delay_low, self.weather.delay_scale)
+                    self._deliver(delay, old_src, src, old)
 
     def _replay(self, src: int, dst: int, message: Any) -> None:
         if len(self._old) < _REMEMBERED:

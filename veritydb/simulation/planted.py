@@ -99,9 +99,15 @@ BUGS: tuple[Planted, ...] = (
         (_in("vsr.normal", "self.oks[op] = set()", "self.oks[op] = {self.member}"),),
     ),
     Planted(
-        "acknowledgements of an earlier view count",
+        "an acknowledgement counts for the op behind, too",
         "",
-        (_in("vsr.normal", "if message.view != self.view or not self.is_primary or", "if not self.is_primary or"),),
+        (
+            _in(
+                "vsr.normal",
+                "            self._count_ok(message.op, message.src)\n",
+                "            self._count_ok(message.op + 1, message.src)\n            self._count_ok(message.op, message.src)\n",
+            ),
+        ),
     ),
     # ---- acknowledging
     Planted(
@@ -170,8 +176,8 @@ BUGS: tuple[Planted, ...] = (
         (
             _in(
                 "vsr.choosing",
-                "log_view = max(join.log_view for join in everyone)",
-                "log_view = max(everyone, key=lambda join: (join.op, join.log_view)).log_view",
+                "reign, log_view = max(_reign(join) for join in everyone)",
+                "reign, log_view = _reign(max(everyone, key=lambda join: (join.op, _reign(join))))",
             ),
         ),
     ),
@@ -321,21 +327,39 @@ BUGS: tuple[Planted, ...] = (
                 "        if self.is_voter:\n            self._vote_to_exit()",
                 "        if self.is_voter:\n            self._enter_view_change(self.view + 1)",
             ),
+            _in(
+                "vsr.replica",
+                '"view_change": Reconfiguring._vote_to_exit',
+                '"view_change": lambda replica: replica._enter_view_change(replica.view + 1)',
+            ),
         ),
     ),
     Planted(
         "a primary that is not heard of never falls silent",
         "P14",
-        (_in("vsr.replica", "        self._abdicating = True\n", "        pass\n"),),
+        (
+            _in("vsr.replica", "        self._abdicating = True\n", "        pass\n"),
+            _in("vsr.normal", "            self._abdicating = True\n", "            pass\n"),
+        ),
     ),
     Planted(
-        "a new primary counts itself for ops that it has not got yet",
+        "a primary takes it that whom it hears hears it, too",
+        "P14",
+        (_in("vsr.replica", "if isinstance(message, (PrepareOk, CommitAck, Pong)):", "if True:"),),
+    ),
+    Planted(
+        "a new primary serves before it has the ops that it counts itself for",
         "P16",
         (
             _in(
                 "vsr.view_change",
                 "self.oks = {op: set() for op in range(self.commit_max + 1, self.head + 1)}",
                 "self.oks = {op: {self.member} for op in range(self.commit_max + 1, self.head + 1)}",
+            ),
+            _in(
+                "vsr.view_change",
+                "        if any(not self._is_durable(op) for op in range(self.commit_min + 1, self.head + 1)):\n            return\n",
+                "",
             ),
         ),
     ),
@@ -352,9 +376,17 @@ BUGS: tuple[Planted, ...] = (
         ),
     ),
     Planted(
-        "an entry is torn even where later ones are whole",
+        "a header record that was lost ends all doubt about what lies above it",
         "P4",
-        (_in("vsr.recovery", "        if doubtful or seen >= first + options.pipeline_max:", "        if False:"),),
+        (
+            _in(
+                "vsr.recovery",
+                "        return self.header_fresh and (\n"
+                "            self.entry_blank or (self.entry is not None and self.entry.header.op < self.candidate)\n"
+                "        )\n",
+                "        return self.header_fresh\n",
+            ),
+        ),
     ),
     Planted(
         "entries of any view continue the log after a crash",
@@ -383,20 +415,17 @@ BUGS: tuple[Planted, ...] = (
         (_in("vsr.core", "if op <= self.commit_max or self._slot(op) in self.faulty:", "if op <= self.commit_max:"),),
     ),
     Planted(
-        "what is found to have rotted is taken never to have been here",
-        "P6",
-        (
-            _in(
-                "vsr.repair",
-                "            self.durable[slot] = None\n            self.faulty.add(slot)\n",
-                "            self.durable[slot] = None\n",
-            ),
-        ),
+        "what is found to have rotted is left so",
+        "",
+        (_in("vsr.repair", "            if serving.op > self.checkpoint.op:\n", "            if False:\n"),),
     ),
     Planted(
-        "one copy of a superblock is enough",
+        "the newest copy of a superblock is believed, and built upon before it is whole",
         "P19",
-        (_in("vsr.superblock", "if len(held) >= OPEN_QUORUM]", "if len(held) >= 1]"),),
+        (
+            _in("vsr.superblock", "if len(held) >= OPEN_QUORUM]", "if len(held) >= 1]"),
+            _in("vsr.replica", "            self._write_again()\n", "            self._begin()\n"),
+        ),
     ),
     Planted(
         "a superblock is overwritten before the one found is whole",
@@ -466,6 +495,55 @@ BUGS: tuple[Planted, ...] = (
             _in("vsr.core", "or self._next_due or not self._outputs_kept(point):", "or self._next_due:"),
             _in("vsr.view_change", "if self._outputs_kept(point):", "if True:"),
         ),
+    ),
+    # ---- other members
+    Planted(
+        "a learner's acknowledgement counts",
+        "P17",
+        (
+            _in(
+                "vsr.normal",
+                "        if message.src not in self.members or header is None or",
+                "        if header is None or",
+            ),
+        ),
+    ),
+    Planted(
+        "a wish for other members is granted again when it comes again",
+        "",
+        (
+            _in(
+                "vsr.reconfiguration",
+                'if why == "" and message.members != self.members and message.epoch != self.epoch:',
+                "if False:",
+            ),
+        ),
+    ),
+    Planted(
+        "votes and acknowledgements of an epoch that is over count",
+        "",
+        (_in("vsr.replica", "        elif message.epoch == self.epoch:", "        elif True:"),),
+    ),
+    Planted(
+        "the newest log is told by its view alone, whatever epoch it is of",
+        "",
+        (
+            _in(
+                "vsr.choosing",
+                "    return (head.epoch if head is not None else 0), join.log_view\n",
+                "    return 0, join.log_view\n",
+            ),
+        ),
+    ),
+    Planted(
+        "a disk that replaces a lost one begins in view 0",
+        "P7",
+        (_in("vsr.superblock", "        view=view,\n        log_view=0,", "        view=0,\n        log_view=0,"),),
+    ),
+    Planted(
+        "a frame's authenticity code is not looked at",
+        "",
+        (_in("vsr.wire", "    if blake3(data[: _SIGNED.size] + message, key=key).digest() != code:", "    if False:"),),
     ),
     # ---- clients
     Planted(
@@ -580,7 +658,6 @@ _QUICK = frozenset(
         "acknowledgements are counted by message, not by member",
         "a primary counts itself before its write is done",
         "an entry is acknowledged before its header record is durable",
-        "a member acknowledges when it takes an op, not when the op is on disk",
         "a member acknowledges while it changes the view",
         "a member joins a view before it is durable that it left the ones below",
         "a view is started before it is durable at its primary",

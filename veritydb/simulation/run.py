@@ -17,18 +17,20 @@ from veritydb.simulation.linearizability import Undecided, check_each
 from veritydb.simulation.network import CLIENTS
 from veritydb.simulation.scenario import SECOND
 from veritydb.simulation.streams import Stream
-from veritydb.simulation.world import CLUSTER, Node, Violation, World
-from veritydb.vsr.effects import Image, Zone
+from veritydb.simulation.violation import Violation
+from veritydb.simulation.world import Node, World
+from veritydb.vsr.effects import Zone
 from veritydb.vsr.quorums import QUORUMS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from veritydb.simulation.scenario import Scenario
     from veritydb.simulation.world import Story
 
 CONVERGE = 40 * SECOND
 """Virtual time in which a healthy core must have answered everything."""
+CALM = 5 * SECOND
+"""How long a core is then watched, while others disturb it."""
+CALM_VIEWS = 4
 LINEARIZABLE_STEPS = 2_000_000
 
 
@@ -69,38 +71,20 @@ class Result(NamedTuple):
         return self.ops >= 200 and len(self.kinds) >= 5
 
 
-def blank_disk(code: Code, members: int, slots: int) -> Callable[[int], Image]:
-    """Return what gives the image of a member's new disk."""
-    superblock, recovery = code.superblock, code.recovery
-    snapshot = code.kernel.snapshot(code.kernel.EMPTY)
-    root = code.entry.root_entry(CLUSTER).header
-    blanks = tuple(recovery.blank(slot) for slot in range(slots))
-
-    def image(member: int) -> Image:
-        block = superblock.first_superblock(
-            cluster=CLUSTER, member=member, members=tuple(range(members)), root=root, snapshot=snapshot
-        )
-        data = superblock.encode(block)
-        copies = tuple(superblock.as_copy(data, number) for number in range(superblock.COPIES))
-        return Image(copies, blanks, blanks, {block.checkpoint.root: snapshot})
-
-    return image
-
-
 class Run:
     """A world with its clients and checkers."""
 
     def __init__(self, scenario: Scenario, code: Code | None = None, story: Story | None = None) -> None:
         self.scenario = scenario
         self.code = code = code or installed()
-        self.world = World(scenario, code, blank_disk(code, scenario.members, scenario.slots))
+        self.world = World(scenario, code)
         self.checkers = Checkers(self.world)
         self.clients = Clients(self.world)
         self.world.watcher = self.checkers
         self.world.story = story
         self.world.clients = self.clients.hear
         self.clients.on_reply = self.checkers.on_reply
-        self.world.atlas.beyond = scenario.beyond
+        self.world.known = self.clients.know
         self.core: tuple[int, ...] = ()
 
     def run(self) -> Result:
@@ -130,13 +114,14 @@ class Run:
         for member in world.nodes:
             world.start(member)
         self.clients.begin()
-        world.schedule(scenario.faults)
+        world.plan.schedule(scenario.faults)
         world.run(scenario.chaos)
         world.run(scenario.chaos_max, lambda: checkers.commit_max >= scenario.target)
 
     def _converge(self) -> None:
         """Make a quorum healthy, kill the rest, and see whether that suffices."""
         world = self.world
+        world.people.finishing = True
         self.core = core = self._choose_core()
         world.network.heal()
         for member, node in world.nodes.items():
@@ -172,31 +157,53 @@ class Run:
                     break
         if not world.run(world.now + CONVERGE, self._settled):
             raise Violation("a healthy core answers new questions", self._state())
+        if self._rotten() and not world.run(world.now + CONVERGE, lambda: not self._rotten()):
+            raise Violation("a healthy core mends what has rotted", f"{self._rotten()}; {self._state()}")
+        if any(node.replica is not None and member not in core for member, node in world.nodes.items()):
+            started = len(self.checkers.views_started)
+            world.run(world.now + CALM)
+            started = len(self.checkers.views_started) - started
+            if started > CALM_VIEWS:
+                raise Violation("who is outside does not disturb a healthy core", f"{started} views have started")
 
     def _leave_outside(self, node: Node) -> None:
         """What is not of the core is dead, or is cut off in some way."""
         world, core = self.world, self.core
         chance = world.chance.split("outside")
-        if chance.happens(600_000):
+        if chance.happens(350_000):
             node.dead = True
             world.crash(node.member)
             return
         inward = [(node.member, other) for other in (*world.nodes, CLIENTS) if other != node.member]
         outward = [(other, node.member) for other in (*world.nodes, CLIENTS) if other != node.member]
-        shape = chance.below(3)
-        world.network.cut(inward if shape == 0 else outward if shape == 1 else inward + outward)
+        shape = chance.pick((0, 1, 1, 2, 3, 4, 4))
+        if shape >= 3:  # Some it hears, and some hear it; or each of the others one or the other.
+            each = [chance.below(4 if shape == 3 else 2) for _ in inward]
+            links = [link for link, what in zip(inward, each, strict=True) if what in (0, 2)]
+            links += [link for link, what in zip(outward, each, strict=True) if what in (1, 2)]
+        else:
+            links = inward if shape == 0 else outward if shape == 1 else inward + outward
+        world.network.cut(links)
         del core
 
     def _choose_core(self) -> tuple[int, ...]:
-        world = self.world
-        everyone = sorted(world.nodes)
+        world, people = self.world, self.world.people
+        if people.changing:  # Nobody may be sure yet that the old members are not needed any more.
+            counting = {one for group in world.atlas.groups for one in group}
+            return tuple(sorted(one for one in counting if not world.nodes[one].lost))
+        everyone = sorted(people.members)
         chance = world.chance.split("core")
         sizes = QUORUMS[len(everyone)]
         size = max(sizes.replication, sizes.view_change)
+        candidates = [member for member in everyone if not world.nodes[member].lost]
         if chance.happens(300_000):
-            return tuple(everyone)
-        candidates = list(everyone)
+            return tuple(candidates)
+        everyone = list(candidates)
         chance.shuffle(candidates)
+        primary = world.plan.primary()
+        if primary in candidates and chance.happens(500_000):  # It may go on as if it were one.
+            candidates.remove(primary)
+            candidates.append(primary)
         core = tuple(sorted(candidates[: chance.between(size, len(everyone))]))
         if any(self._damaged(world.nodes[member]) for member in core):
             return tuple(everyone)
@@ -213,11 +220,30 @@ class Run:
         replica = node.replica
         return replica is not None and (bool(replica.faulty) or replica.status == self.code.core.Status.RECOVERING_HEAD)
 
+    def _rotten(self) -> list[tuple[int, int]]:
+        """Return members of the core, and ops above their checkpoint whose entry is not what was promised."""
+        found: list[tuple[int, int]] = []
+        for member in self.core:
+            node = self.world.nodes[member]
+            replica = node.replica
+            if replica is None or member not in self.world.people.members:
+                continue
+            for op in range(replica.checkpoint.op + 1, replica.commit_min + 1):
+                slot = op % self.scenario.slots
+                data = node.disk.promised[Zone.ENTRY, slot]
+                header = replica.headers.get(op)
+                if header is None or data is None or data[16:32] != header.checksum:
+                    continue
+                if node.disk.entries[slot] != data:
+                    found.append((member, op))
+        return found
+
     def _settled(self) -> bool:
         if self.clients.waiting:
             return False
-        replicas = [self.world.nodes[member].replica for member in self.core]
-        if any(replica is None for replica in replicas):
+        people = self.world.people
+        replicas = [self.world.nodes[member].replica for member in self.core if member in people.members]
+        if any(replica is None or replica.epoch != people.epoch for replica in replicas):
             return False
         first = replicas[0]
         return all(
@@ -238,7 +264,7 @@ class Run:
             parts.append(
                 f"{member}{'*' if member in self.core else ''}: {replica.status.name.lower()} view {replica.view}/"
                 f"{replica.log_view} head {replica.head} commit {replica.commit_min}/{replica.commit_max} "
-                f"checkpoint {replica.checkpoint.op}"
+                f"checkpoint {replica.checkpoint.op} epoch {replica.epoch} of {','.join(map(str, replica.members))}"
             )
         waiting = ", ".join(
             f"client {client.name} {type(client.waiting.message).__name__} {client.waiting.number}"

@@ -60,6 +60,13 @@ class Scenario(NamedTuple):
     faults: tuple[Fault, ...] = ()
     wire: bool = False
     """Whether messages go through bytes."""
+    pipeline_eager: int = 2
+    chunk_size: int = 256 << 10
+    """Bytes of a snapshot in one message."""
+    keeping: int = 1
+    """How much slower outputs are kept than a block of the disk is written."""
+    readers: int = 0
+    """Clients that read all the time, and of everybody."""
     beyond: bool = False
     """Whether the disks lose more than the protocol promises to survive."""
 
@@ -83,6 +90,10 @@ KINDS = (
     "crash with rot",
 )
 """Faults of a plan. Those of the weather and the disks' habits come on top."""
+AIMED = ("hot seat", "hot seat", "crash at event", "crash at event", "crash in superblock", "rotten head")
+"""Faults that wait for their moment. Drawn apart, as the next ones."""
+CHANGES = ("member comes", "member comes", "member leaves", "lost disk")
+"""What happens to the group itself. Drawn apart from the others, which so stay what they were for a seed."""
 
 
 def draw(seed: int) -> Scenario:
@@ -109,7 +120,52 @@ def draw(seed: int) -> Scenario:
         wire=chance.happens(150_000),
         beyond=beyond,
     )
-    return scenario._replace(faults=_plan(scenario, chance))
+    scenario = scenario._replace(faults=_plan(scenario, chance))
+    later = Chance(seed).split("later")  # What seeds have got since they were first drawn.
+    if later.happens(250_000):
+        weather = scenario.weather._replace(damage=_some(later, 2_000, 20_000, 100_000))
+        scenario = scenario._replace(wire=True, weather=weather)
+    if later.happens(400_000):
+        scenario = scenario._replace(weather=scenario.weather._replace(echo=later.pick((50_000, 500_000))))
+    scenario = scenario._replace(
+        pipeline_eager=later.pick((min(2, pipeline), pipeline)),
+        chunk_size=later.pick((256 << 10, 256 << 10, 300)),
+        readers=int(later.happens(250_000)),
+        keeping=later.pick((1, 1, 10, 100)),
+    )
+    if later.happens(600_000):
+        scenario = scenario._replace(faults=tuple(sorted((*scenario.faults, *_aimed(scenario, later)))))
+    if later.happens(500_000) and not beyond:
+        faults = sorted((*scenario.faults, *_changes(scenario, later)))
+        scenario = scenario._replace(faults=tuple(faults))
+    return scenario
+
+
+def _aimed(scenario: Scenario, chance: Chance) -> list[Fault]:
+    kinds = [kind for kind in AIMED if chance.happens(500_000) and (scenario.members > 1 or kind.startswith("crash"))]
+    at = chance.heavy(100 * MILLISECOND, 300 * MILLISECOND)
+    pace = chance.pick((100, 300, 1_000)) * MILLISECOND
+    faults: list[Fault] = []
+    while kinds and at < scenario.chaos and len(faults) < 30:
+        whom = chance.below(scenario.members)
+        lasts = chance.pick((20, 200, 1_500)) * MILLISECOND
+        faults.append(Fault(at, chance.pick(kinds), (whom,), lasts, chance.bits()))
+        at += chance.heavy(50 * MILLISECOND, pace)
+    return faults
+
+
+def _changes(scenario: Scenario, chance: Chance) -> list[Fault]:
+    kinds = [kind for kind in CHANGES if chance.happens(600_000)]
+    if scenario.members == 1:
+        kinds = ["member comes"]
+    at = chance.heavy(100 * MILLISECOND, 400 * MILLISECOND)
+    pace = chance.pick((300, 1_000, 3_000)) * MILLISECOND
+    faults: list[Fault] = []
+    while kinds and at < scenario.chaos and len(faults) < 12:
+        whom = chance.below(scenario.members)
+        faults.append(Fault(at, chance.pick(kinds), (whom,), MILLISECOND, chance.bits()))
+        at += chance.heavy(100 * MILLISECOND, pace)
+    return faults
 
 
 def _some(chance: Chance, *values: int) -> int:

@@ -6,9 +6,9 @@ was
 ENOSPC); all of it is slow. The superblock is four copies that are written one after the other.
 
 Faults stay within what the protocol promises to survive. The :class:`Atlas` decides: of each slot so many members keep
-a good copy that one of every replication quorum has it; never are both places of one slot, the entry and the header
-record, bad at one member; at most one copy of a superblock is. Beyond that (:attr:`Atlas.beyond`) anything goes, and
-then what is asked of the replica is to stop rather than to guess.
+a good copy that one of every replication quorum has it; if both places of one slot, the entry and the header record,
+are bad at one member, both show it; at most one copy of a superblock is bad. Beyond that (:attr:`Atlas.beyond`)
+anything goes, and then what is asked of the replica is to stop rather than to guess.
 
 A disk knows what it *said* is durable (:attr:`Disk.promised`) beside what *is* there. The first is what a replica may
 rely on and what the checkers compare with; the difference is what the atlas counts.
@@ -19,6 +19,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from veritydb.vsr.effects import Image, Zone
+from veritydb.vsr.entry import HEADER_SIZE
 from veritydb.vsr.quorums import QUORUMS
 from veritydb.vsr.superblock import COPIES, as_copy
 
@@ -50,14 +51,15 @@ class Habits(NamedTuple):
 
 
 _SILENT = frozenset({"lost write", "misdirected write"})
+_SLOTS = (Zone.ENTRY, Zone.HEADER)
 
 
 class Atlas:
     """Where on which disks a fault may be, so that the protocol can survive all of them."""
 
-    def __init__(self, members: int) -> None:
-        self.bearable = QUORUMS[members].replication - 1
-        """Members that may have one slot bad at the same time."""
+    def __init__(self, members: tuple[int, ...]) -> None:
+        self.groups: tuple[tuple[int, ...], ...] = (members,)
+        """Who counts; two sets while members change."""
         self.beyond = False
         self.disks: dict[int, Disk] = {}
         self.gone: set[int] = set()
@@ -67,12 +69,7 @@ class Atlas:
         """Whether the place may be lost now; ``silently``: what is there afterwards is whole, and older."""
         bad = self.disks[member].bad
         if self.beyond:
-            if zone not in (Zone.ENTRY, Zone.HEADER):
-                return True
-            # Not even beyond: an op of which both places are lost, one of them without a sign, is to its member one
-            # that never was (docs/internals/vsr.md), and then no protocol can keep it from denying it.
-            loss = bad.get((Zone.HEADER if zone == Zone.ENTRY else Zone.ENTRY, key))
-            return loss is None or not (silently or loss in _SILENT)
+            return zone not in _SLOTS or not self._leaves_no_trace(bad, zone, key, silently=silently)
         if zone == Zone.SUPERBLOCK:
             return not any(place[0] == Zone.SUPERBLOCK for place in bad if place[1] != key)
         if zone == Zone.SNAPSHOT:
@@ -80,15 +77,56 @@ class Atlas:
                 other != member and other not in self.gone and key in disk.snapshots and (zone, key) not in disk.bad
                 for other, disk in self.disks.items()
             )
-        twin = (Zone.HEADER if zone == Zone.ENTRY else Zone.ENTRY, key)
-        if twin in bad:
+        if self._leaves_no_trace(bad, zone, key, silently=silently):
             return False
-        others = self.gone | {
-            other
-            for other, disk in self.disks.items()
-            if (Zone.ENTRY, key) in disk.bad or (Zone.HEADER, key) in disk.bad
-        }
-        return len(others - {member}) < self.bearable
+        others = self.gone | {other for other, disk in self.disks.items() if disk.is_bad(key)}
+        others.discard(member)
+        return all(
+            member not in group or len(others.intersection(group)) < QUORUMS[len(group)].replication - 1
+            for group in self.groups
+        ) and (len(self.groups) == 1 or self._stays_elsewhere(member, key))
+
+    @staticmethod
+    def _leaves_no_trace(bad: dict[Place, str], zone: int, key: Key, *, silently: bool) -> bool:
+        # An op of which both places are lost, one of them without a sign, is to its member one that never was
+        # (docs/internals/vsr.md), and then no protocol can keep it from denying it.
+        loss = bad.get((Zone.HEADER if zone == Zone.ENTRY else Zone.ENTRY, key))
+        return loss is not None and (silently or loss in _SILENT)
+
+    def _stays_elsewhere(self, member: int, key: Key) -> bool:
+        """Whether somebody who stays while members change has what this member has in a slot.
+
+        The old members' quorum had it. Who of them is there when the new ones have theirs is not sure.
+        """
+        own = self.disks[member].promised.get((Zone.ENTRY, key))
+        return any(
+            other != member
+            and other not in self.gone
+            and all(other in group for group in self.groups)
+            and not self.disks[other].is_bad(key)
+            and self.disks[other].promised.get((Zone.ENTRY, key)) == own
+            for other in sorted(self.disks)
+        )
+
+    def may_change_to(self, members: tuple[int, ...]) -> bool:
+        """Whether what is bad now may be so while these become the members."""
+        stay = set(members).intersection(*self.groups)
+        if self.gone & stay:
+            return False
+        before, self.groups = self.groups, (*self.groups, members)
+        try:
+            bad = {(one, place[1]) for one in stay for place in self.disks[one].bad if place[0] in _SLOTS}
+            return all(self._stays_elsewhere(one, key) for one, key in sorted(bad)) and not any(
+                self.disks[one].has_lost for one in members if one not in stay
+            )
+        finally:
+            self.groups = before
+
+    def may_lose(self, member: int) -> bool:
+        """Whether a whole disk may be lost now: all others have all they should, and enough of them are left."""
+        if self.beyond or self.gone or len(self.groups) > 1 or min(map(len, self.groups)) < 3:
+            return False
+        return not any(disk.bad for other, disk in self.disks.items() if other != member)
 
 
 class Pending:
@@ -277,7 +315,7 @@ class Disk:
 
     def mend(self) -> None:
         """Have again all that was promised of the log."""
-        for zone, key in [place for place in self.bad if place[0] in (Zone.ENTRY, Zone.HEADER)]:
+        for zone, key in [place for place in self.bad if place[0] in _SLOTS]:
             data = self.promised[zone, key]
             assert data is not None
             self._put(Zone(zone), key, data)
@@ -285,7 +323,18 @@ class Disk:
     @property
     def has_lost(self) -> bool:
         """Whether something of the log is not here that was promised."""
-        return any(place[0] in (Zone.ENTRY, Zone.HEADER) for place in self.bad)
+        return any(place[0] in _SLOTS for place in self.bad)
+
+    def has_lost_above(self, op: int) -> bool:
+        """Whether something that was promised of an op above ``op`` is not here."""
+        return any(
+            zone in _SLOTS and (data := self.promised[zone, key]) is not None and _op_of(data) > op
+            for zone, key in self.bad
+        )
+
+    def is_bad(self, slot: Key) -> bool:
+        """Whether one of a slot's two places does not hold what was promised."""
+        return (Zone.ENTRY, slot) in self.bad or (Zone.HEADER, slot) in self.bad
 
     # Details
 
@@ -327,6 +376,11 @@ class Disk:
 
     def _count(self, what: str) -> None:
         self.counts[what] = self.counts.get(what, 0) + 1
+
+
+def _op_of(data: bytes) -> int:
+    """Return the op in the bytes of an entry or header record; 0 for those of an empty slot."""
+    return int.from_bytes(data[96:104], "little") if len(data) >= HEADER_SIZE else 0
 
 
 def _torn(old: bytes, new: bytes, chance: Chance) -> bytes:

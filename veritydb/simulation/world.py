@@ -4,7 +4,8 @@ One :class:`World` drives the real :class:`~veritydb.vsr.replica.Replica` of eve
 :mod:`veritydb.vsr.effects`: one event at a time, effects in order. Between any two effects of a step the process may
 die. Everything that happens is put in one queue by its time, so a run is a function of its scenario.
 
-Who asks and who judges is elsewhere: :mod:`veritydb.simulation.clients`, :mod:`veritydb.simulation.checkers`.
+Elsewhere is what befalls it (:mod:`veritydb.simulation.faults`), who runs it (:mod:`~veritydb.simulation.people`), who
+asks (:mod:`~veritydb.simulation.clients`) and who judges (:mod:`~veritydb.simulation.checkers`).
 """
 
 from __future__ import annotations
@@ -12,34 +13,29 @@ from __future__ import annotations
 from hashlib import blake2b
 from heapq import heappop, heappush
 from struct import Struct
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from veritydb.simulation.chance import Chance
+from veritydb.simulation.faults import Faults
+from veritydb.simulation.founding import CLUSTER, new_disk
+from veritydb.simulation.frames import Frame, Frames
 from veritydb.simulation.network import CLIENTS, Network
-from veritydb.simulation.storage import Atlas, Disk
-from veritydb.vsr.effects import TICK_MS, Image, Zone
+from veritydb.simulation.people import People
+from veritydb.simulation.storage import SLOWEST, Atlas, Disk
+from veritydb.vsr.effects import TICK_MS, Zone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from veritydb.simulation.code import Code
-    from veritydb.simulation.scenario import Fault, Scenario
+    from veritydb.simulation.scenario import Scenario
+    from veritydb.vsr.effects import Image
 
 TICK = TICK_MS * 1_000
 EPOCH = 1_700_000_000_000_000
 """Cluster time at the beginning, microseconds."""
-CLUSTER = b"simulated group."
 _INBOX_MAX = 2_000
 _SUMMARY = Struct("<QBBBQQQQQI").pack
-
-
-class Violation(Exception):
-    """The protocol did what it must not, or did not do what it must."""
-
-    def __init__(self, what: str, facts: str = "") -> None:
-        super().__init__(f"{what}: {facts}" if facts else what)
-        self.what = what
-        """The rule that was broken; failures of one kind have one text."""
 
 
 class Node:
@@ -56,7 +52,15 @@ class Node:
         self.pauses = 0
         self.doom = -1
         """Effects until it crashes; negative: it does not."""
+        self.trap = ""
+        """At which event it will crash: a message's or event's name, or "superblock", while one is being written."""
+        self.trap_at = 0
+        """So many effects behind that event, or copies; negative: none of the copies."""
+        self.trap_others = False
+        """Whether it is the primary that crashes then, and not this one."""
         self.down_until = 0
+        self.stumbles = 0
+        """How often it crashes again in the middle of starting."""
         self.skew = 0
         self.release = 1
         self.write_failed = False
@@ -68,7 +72,9 @@ class Node:
         self.retained = 0
         self.flushing = False
         self.dead = False
-        """Stays down whatever happens: it is outside of the healthy core."""
+        """Stays down whatever happens: it is outside of the healthy core, or was switched off for good."""
+        self.lost = False
+        """Its disk is gone; there is nothing to start from."""
 
 
 class Watcher(Protocol):
@@ -84,6 +90,10 @@ class Watcher(Protocol):
 
     def stopped(self, node: Node) -> None:
         """A process is gone."""
+        ...
+
+    def formatted(self, node: Node) -> None:
+        """A member whose disk was lost has a new one."""
         ...
 
     def halted(self, node: Node, reason: str) -> None:
@@ -106,7 +116,7 @@ class Story(Protocol):
 class World:
     """All of it."""
 
-    def __init__(self, scenario: Scenario, code: Code, images: Callable[[int], Image]) -> None:
+    def __init__(self, scenario: Scenario, code: Code) -> None:
         self.scenario = scenario
         self.code = code
         self.now = 0
@@ -114,16 +124,23 @@ class World:
         self.chance = Chance(scenario.seed)
         self._queue: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
         self._order = 0
-        self.network = Network(scenario.weather, self.chance.split("network"), self._carry)
-        self.atlas = Atlas(scenario.members)
+        self.frames = Frames(code, self.chance.split("frames")) if scenario.wire else None
+        spoil = self.frames.spoil if self.frames is not None else None
+        self.network = Network(scenario.weather, self.chance.split("network"), self._carry, spoil)
+        members = tuple(range(scenario.members))
+        self.atlas = Atlas(members)
+        self.atlas.beyond = scenario.beyond
         self.nodes: dict[int, Node] = {}
-        for member in range(scenario.members):
-            disk = Disk(member, images(member), scenario.habits, self.atlas, self.chance.split(f"disk {member}"))
-            self.nodes[member] = Node(member, disk)
+        for member in members:
+            self.give_disk(member, members)
+        self.people = People(self, members)
+        self.plan = Faults(self)
         self.watcher: Watcher | None = None
         self.story: Story | None = None
         self.clients: Callable[[int, Any], None] = lambda member, message: None
         """Takes what a member says to a client."""
+        self.known: Callable[[tuple[int, ...]], None] = lambda members: None
+        """Is told whom clients may ask from now on."""
         self.faults: dict[str, int] = {}
         """How often which kind of fault really happened."""
         self.trace = blake2b(digest_size=8)
@@ -133,7 +150,8 @@ class World:
             slots=scenario.slots,
             checkpoint_interval=scenario.checkpoint_interval,
             pipeline_max=scenario.pipeline_max,
-            pipeline_eager=min(2, scenario.pipeline_max),
+            pipeline_eager=min(scenario.pipeline_eager, scenario.pipeline_max),
+            chunk_size=scenario.chunk_size,
             batch_max=scenario.batch_max,
         )
         effects = code.effects
@@ -170,6 +188,17 @@ class World:
 
     # Processes
 
+    def give_disk(self, member: int, members: tuple[int, ...], *, epoch: int = 0, view: int = 0) -> Node:
+        """Give a member a new disk, and a place in the world if it has none."""
+        node = self.nodes.get(member)
+        image = new_disk(self.code, member, members, self.scenario.slots, epoch=epoch, view=view)
+        age = "" if node is None else f" {node.incarnation}"
+        disk = Disk(member, image, self.scenario.habits, self.atlas, self.chance.split(f"disk {member}{age}"))
+        if node is None:
+            node = self.nodes[member] = Node(member, disk)
+        node.disk, node.lost = disk, False
+        return node
+
     def start(self, member: int) -> None:
         """Start a member's process on what its disk holds."""
         node = self.nodes[member]
@@ -177,6 +206,7 @@ class World:
         node.incarnation += 1
         node.write_failed = False
         node.doom = -1
+        node.trap = ""
         node.inbox, node.pauses = None, 0
         node.retaining, node.flushing = [], False
         seed = self.chance.split(f"replica {member} {node.incarnation}").bits()
@@ -188,15 +218,23 @@ class World:
             effects = node.replica.start((EPOCH + self.now + node.skew) * 1000)
         except (self.code.superblock.SuperblockDamaged, self.code.core.CannotStart) as error:
             node.replica, node.refused = None, str(error)
-            self._tell(member, "refused to start", str(error))
+            self.tell(member, "refused to start", str(error))
             if self.watcher is not None:
                 self.watcher.halted(node, f"refused to start: {error}")
             return
         node.refused = None
-        self._tell(member, "started", node.incarnation)
+        self.tell(member, "started", node.incarnation)
         if self.watcher is not None:
             self.watcher.started(node, effects)
         self.after(self.chance.below(TICK), self._ticked, node, node.incarnation)
+        if node.stumbles:
+            node.stumbles -= 1
+            if self.chance.happens(500_000):
+                node.doom = self.chance.below(10)
+            else:
+                node.trap, node.trap_at = "superblock", self.chance.below(4) - 1
+            node.down_until = self.now + self.chance.between(1, 20) * TICK
+            self.count("crash while starting")
         self._carry_out(node, effects)
 
     def _may_be_uncertain(self, node: Node) -> bool:
@@ -205,12 +243,14 @@ class World:
         It takes no part in view changes then, so the others have to be able to tell by themselves what was committed.
         """
         uncertain = self.code.core.Status.RECOVERING_HEAD
-        others = [other for other in self.nodes.values() if other is not node]
-        return all(
+        if self.people.changing:
+            return False
+        others = [self.nodes[other] for other in self.people.members if other != node.member]
+        return node.member not in self.people.members or all(
             other.replica is not None
             and other.replica.status != uncertain
             and not other.replica.faulty
-            and not other.disk.has_lost
+            and not other.disk.has_lost_above(other.replica.checkpoint.op)
             for other in others
         )
 
@@ -225,7 +265,7 @@ class World:
         node = self.nodes[member]
         if node.replica is None:
             return
-        self._tell(member, "crashed", "")
+        self.tell(member, "crashed", "")
         if self.watcher is not None:
             self.watcher.stopped(node)
         node.replica = None
@@ -268,8 +308,16 @@ class World:
         )  # fmt: skip
         if self.watcher is not None:
             self.watcher.stepped(node, event, effects)
+        if node.trap and node.trap == type(event.message if isinstance(event, self._arrived) else event).__name__:
+            self._spring(node)
         if effects:
             self._carry_out(node, effects)
+
+    def _spring(self, node: Node) -> None:
+        node.trap = ""
+        primary = self.plan.primary() if node.trap_others else node.member
+        if primary is not None:
+            self.nodes[primary].doom, self.nodes[primary].down_until = node.trap_at, node.down_until
 
     def _carry_out(self, node: Node, effects: list[Any]) -> None:
         incarnation = node.incarnation
@@ -294,29 +342,51 @@ class World:
     def revive(self, member: int, incarnation: int) -> None:
         """Start a member's process again, if it still is the one that ended."""
         node = self.nodes[member]
-        if node.replica is None and node.incarnation == incarnation and not node.dead:
+        if node.replica is None and node.incarnation == incarnation and not node.dead and not node.lost:
             self.start(member)
+
+    def resume(self, node: Node, incarnation: int) -> None:
+        """End one pause; what waited comes at once."""
+        if node.incarnation != incarnation:
+            return
+        node.pauses -= 1
+        if node.pauses or node.inbox is None:
+            return
+        waiting, node.inbox = node.inbox, None
+        for event in waiting:
+            self._event(node, incarnation, event)
 
     # Effects
 
     def _send(self, node: Node, effect: Any) -> None:
-        self.network.send(node.member, effect.dst, effect.message)
+        self._give(node.member, effect.dst, effect.message)
 
     def _answer(self, node: Node, effect: Any) -> None:
-        self.network.send(node.member, CLIENTS, effect.message)
+        self._give(node.member, CLIENTS, effect.message)
 
     def ask(self, member: int, message: Any) -> None:
         """Have a client's message sent to a member."""
-        self.network.send(CLIENTS, member, message)
+        self._give(CLIENTS, member, message)
+
+    def _give(self, src: int, dst: int, message: Any) -> None:
+        self.network.send(src, dst, message if self.frames is None else self.frames.make(message))
 
     def _carry(self, delay: int, src: int, dst: int, message: Any) -> None:
         self.after(delay, self._arrive, self.now, src, dst, message)
 
     def _arrive(self, sent: int, src: int, dst: int, message: Any) -> None:
+        if isinstance(message, Frame):
+            assert self.frames is not None
+            message = self.frames.hear(dst, message)
+            if message is None:
+                return
         if dst == CLIENTS:
             if self.story is not None:
                 self.story.carry(sent, self.now, src, dst, message)
-            self.clients(src, message)
+            if message.client == self.people.id:
+                self.people.hear(src, message)
+            else:
+                self.clients(src, message)
             return
         node = self.nodes.get(dst)
         if node is None or node.replica is None:
@@ -327,11 +397,18 @@ class World:
 
     def _write(self, node: Node, effect: Any) -> None:
         self.after(node.disk.submit(effect), self._written, node, node.incarnation, effect.token)
+        if node.trap == "superblock" and node.trap_at < 0 and effect.zone == Zone.SUPERBLOCK:
+            self._die(node)
 
     def _written(self, node: Node, incarnation: int, token: int) -> None:
         if node.incarnation != incarnation:
             return
         ok = node.disk.finish(token)
+        if ok is None and node.trap == "superblock":
+            node.trap_at -= 1
+            if node.trap_at < 0:
+                self._die(node)
+                return
         if ok is None:
             self.after(node.disk.delay(), self._written, node, incarnation, token)
             return
@@ -357,7 +434,8 @@ class World:
 
     def _flush(self, node: Node) -> None:
         node.flushing = True
-        self.after(node.disk.delay(), self._retained, node, node.incarnation, node.retaining[-1])
+        delay = min(node.disk.delay() * self.scenario.keeping, SLOWEST)
+        self.after(delay, self._retained, node, node.incarnation, node.retaining[-1])
         node.retaining = []
 
     def _retained(self, node: Node, incarnation: int, op: int) -> None:
@@ -371,218 +449,20 @@ class World:
 
     def _halt(self, node: Node, effect: Any) -> None:
         node.halts.append(effect.reason)
-        self._tell(node.member, "halted", effect.reason)
+        self.tell(node.member, "halted", effect.reason)
         if self.watcher is not None:
             self.watcher.halted(node, effect.reason)
         self.crash(node.member)
         # People look at it for a while and start it again.
         self.after(self.chance.between(20, 200) * TICK, self.revive, node.member, node.incarnation)
 
-    # Faults
-
-    def schedule(self, faults: tuple[Fault, ...]) -> None:
-        """Have each of these happen at its time."""
-        for fault in faults:
-            self.after(fault.at - self.now, self.suffer, fault)
-
-    def suffer(self, fault: Fault) -> None:
-        """Have it happen now."""
-        self._tell(fault.members[0] if fault.members else 0, "fault", fault)
-        self._faults[fault.kind](self, fault, Chance(fault.draw))
+    # What is told
 
     def count(self, kind: str) -> None:
         """One more fault of this kind has really happened."""
         self.faults[kind] = self.faults.get(kind, 0) + 1
 
-    def _tell(self, member: int, kind: str, what: Any) -> None:
+    def tell(self, member: int, kind: str, what: Any) -> None:
+        """Something has happened at a member that is no event and no effect."""
         if self.story is not None:
             self.story.tell(self.now, member, kind, what)
-
-    def _crash_soon(self, fault: Fault, chance: Chance) -> None:
-        for member in fault.members:
-            node = self.nodes[member]
-            if node.replica is not None:
-                node.doom = chance.below(12)
-                node.down_until = self.now + fault.lasts
-
-    def _primary(self) -> int | None:
-        """Return the primary of the latest view that runs, if there is one."""
-        normal = self.code.core.Status.NORMAL
-        found: tuple[int, int] | None = None
-        for member, node in self.nodes.items():
-            replica = node.replica
-            if replica is not None and replica.status == normal and replica.is_primary:
-                found = max(found or (0, 0), (replica.view, member))
-        return None if found is None else found[1]
-
-    def _crash_primary(self, fault: Fault, chance: Chance) -> None:
-        primary = self._primary()
-        if primary is not None:
-            self.count("primary crash")
-            self._crash_soon(fault._replace(members=(primary,)), chance)
-
-    def _isolate_primary(self, fault: Fault, chance: Chance) -> None:
-        primary = self._primary()
-        if primary is not None:
-            self.count("primary isolation")
-            links = [(primary, other) for other in self.nodes if other != primary]
-            if chance.happens(500_000):  # Its clients still reach it.
-                links += [(primary, CLIENTS), (CLIENTS, primary)]
-            if chance.happens(700_000):  # Else what it sends is heard by one of the others.
-                links += [(other, primary) for other in self.nodes if other != primary]
-            self.network.cut(links)
-            self.after(fault.lasts, self.network.mend, links)
-
-    def _crash_with_rot(self, fault: Fault, chance: Chance) -> None:
-        """Processes end, and one of the last entries of their disks is not what it was when they come back."""
-        for member in fault.members:
-            node = self.nodes[member]
-            if node.replica is None:
-                continue
-            head = node.replica.head
-            self.count("crash")
-            self.crash(member)
-            slot = (head - chance.below(3)) % len(node.disk.entries)
-            zone = chance.pick((Zone.ENTRY, Zone.ENTRY, Zone.HEADER))
-            if node.disk.rot(zone, slot):
-                self.count("bit rot")
-            self.after(chance.below(fault.lasts) + 1, self.revive, member, node.incarnation)
-
-    def _upgrade(self, fault: Fault, chance: Chance) -> None:
-        self.nodes[fault.members[0]].release += 1
-        self.count("upgrade")
-        self._crash_soon(fault, chance)
-
-    def _blackout(self, fault: Fault, chance: Chance) -> None:
-        """All processes end at one instant, as when the power fails, and come back one by one."""
-        self.count("blackout")
-        for member in fault.members:
-            node = self.nodes[member]
-            if node.replica is not None:
-                self.crash(member)
-                self.after(chance.below(fault.lasts) + 1, self.revive, member, node.incarnation)
-
-    def _pause(self, fault: Fault, chance: Chance) -> None:
-        node = self.nodes[fault.members[0]]
-        if node.replica is None:
-            return
-        self.count("pause")
-        node.pauses += 1
-        if node.inbox is None:
-            node.inbox = []
-        self.after(fault.lasts, self.resume, node, node.incarnation)
-
-    def resume(self, node: Node, incarnation: int) -> None:
-        """End one pause; what waited comes at once."""
-        if node.incarnation != incarnation:
-            return
-        node.pauses -= 1
-        if node.pauses or node.inbox is None:
-            return
-        waiting, node.inbox = node.inbox, None
-        for event in waiting:
-            self._event(node, incarnation, event)
-
-    def _partition(self, fault: Fault, chance: Chance) -> None:
-        inside = set(fault.members)
-        outside = [member for member in self.nodes if member not in inside]
-        links = [(a, b) for a in sorted(inside) for b in outside] + [(b, a) for a in sorted(inside) for b in outside]
-        if chance.happens(300_000):  # Clients are on the other side.
-            links += [(CLIENTS, a) for a in sorted(inside)] + [(a, CLIENTS) for a in sorted(inside)]
-        self._cut_for("partition", links, fault.lasts)
-
-    def _isolate(self, fault: Fault, chance: Chance) -> None:
-        member = fault.members[0]
-        links = [(member, CLIENTS), (CLIENTS, member)]
-        links += [(member, other) for other in self.nodes if other != member]
-        links += [(other, member) for other in self.nodes if other != member]
-        self._cut_for("isolation", links, fault.lasts)
-
-    def _one_way(self, fault: Fault, chance: Chance) -> None:
-        src = fault.members[0]
-        shape = chance.below(3)
-        if shape == 0:  # It hears nothing.
-            links = [(other, src) for other in self.nodes if other != src]
-        elif shape == 1:  # It is not heard.
-            links = [(src, other) for other in self.nodes if other != src]
-        else:
-            links = [(src, fault.members[1])]
-        self._cut_for("one-way cut", links, fault.lasts)
-
-    def _cut_for(self, kind: str, links: list[tuple[int, int]], lasts: int) -> None:
-        self.count(kind)
-        self.network.cut(links)
-        self.after(lasts, self.network.mend, links)
-
-    def _clog(self, fault: Fault, chance: Chance) -> None:
-        """Clog all links of these members one after the other, and open them in another order."""
-        self.count("clog")
-        order = list(fault.members)
-        for number, member in enumerate(order):
-            links = [(member, other) for other in self.nodes] + [(other, member) for other in self.nodes]
-            self.after(number * fault.lasts // 8, self.network.clog, links)
-        chance.shuffle(order)
-        for number, member in enumerate(order):
-            links = [(member, other) for other in self.nodes] + [(other, member) for other in self.nodes]
-            self.after(fault.lasts + number * fault.lasts // 8, self.network.unclog, links)
-
-    def _slow_disk(self, fault: Fault, chance: Chance) -> None:
-        self.count("slow disk")
-        disk = self.nodes[fault.members[0]].disk
-        disk.slowness = chance.pick((10, 30, 100))
-        self.after(fault.lasts, self._normal_disk, disk)
-
-    def _normal_disk(self, disk: Disk) -> None:
-        disk.slowness = 1
-
-    def _rot(self, fault: Fault, chance: Chance) -> None:
-        disk = self.nodes[fault.members[0]].disk
-        for _ in range(chance.between(1, 4)):
-            zone, slot = self._some_place(disk, chance)
-            happened = disk.rot(zone, slot) if fault.kind == "bit rot" else disk.unreadable(zone, slot)
-            if happened:
-                self.count(fault.kind)
-
-    def _some_place(self, disk: Disk, chance: Chance) -> tuple[Zone, int]:
-        """Return a slot, more likely one near the end of the log, where it hurts."""
-        zone = chance.pick((Zone.ENTRY, Zone.ENTRY, Zone.HEADER))
-        node = self.nodes[disk.member]
-        if node.replica is not None and chance.happens(700_000):
-            return zone, (node.replica.head - chance.below(8)) % len(disk.entries)
-        return zone, chance.below(len(disk.entries))
-
-    def _rot_superblock(self, fault: Fault, chance: Chance) -> None:
-        disk = self.nodes[fault.members[0]].disk
-        for _ in range(4 if self.atlas.beyond else 1):
-            number = chance.below(4)
-            happened = (
-                disk.rot(Zone.SUPERBLOCK, number)
-                if chance.happens(500_000)
-                else disk.unreadable(Zone.SUPERBLOCK, number)
-            )
-            if happened:
-                self.count("superblock rot")
-
-    def _jump(self, fault: Fault, chance: Chance) -> None:
-        self.count("clock jump")
-        node = self.nodes[fault.members[0]]
-        node.skew += chance.pick((-3_600_000_000, -1_000_000, -20_000, 20_000, 1_000_000, 3_600_000_000))
-
-    _faults: ClassVar[dict[str, Callable[[World, Fault, Chance], None]]] = {
-        "crash": _crash_soon,
-        "upgrade": _upgrade,
-        "blackout": _blackout,
-        "pause": _pause,
-        "partition": _partition,
-        "isolation": _isolate,
-        "one-way cut": _one_way,
-        "clog": _clog,
-        "slow disk": _slow_disk,
-        "bit rot": _rot,
-        "unreadable sector": _rot,
-        "superblock rot": _rot_superblock,
-        "clock jump": _jump,
-        "primary crash": _crash_primary,
-        "primary isolation": _isolate_primary,
-        "crash with rot": _crash_with_rot,
-    }

@@ -51,8 +51,8 @@ Choice: TypeAlias = Chosen | Wait | Stuck | Fork
 def choose_log(joins: Mapping[int, JoinView], *, members: int, quorums: Quorums, pipeline_max: int) -> Choice:
     """Return the log that ``joins``, a view change quorum by member id, allow."""
     everyone = [joins[member] for member in sorted(joins)]
-    log_view = max(join.log_view for join in everyone)
-    canonical = [join for join in everyone if join.log_view == log_view]
+    reign, log_view = max(_reign(join) for join in everyone)
+    canonical = [join for join in everyone if _reign(join) == (reign, log_view)]
     floor = max(max(join.commit_min, join.commit_max, _lowest(join), join.op - pipeline_max) for join in everyone)
     newest = [join.suffix.headers[0] for join in canonical]
     floor = max(floor, max((header.commit for header in newest if header is not None), default=0))
@@ -83,7 +83,7 @@ def choose_log(joins: Mapping[int, JoinView], *, members: int, quorums: Quorums,
         header = headers.get(op)
         above = headers.get(op + 1)
         checksum = header.checksum if header is not None else above.parent if above is not None else None
-        nacks = sum(_denies(join, op, checksum, log_view) for join in everyone)
+        nacks = sum(_denies(join, op, checksum, (reign, log_view)) for join in everyone)
         if nacks >= quorums.nack:
             kept = {kept: headers[kept] for kept in range(floor, op) if kept in headers}
             return Chosen(log_view, op - 1, floor, kept)
@@ -99,6 +99,16 @@ def header_at(join: JoinView, op: int) -> Header | None:
     return join.suffix.headers[index] if 0 <= index < len(join.suffix.headers) else None
 
 
+def _reign(join: JoinView) -> tuple[int, int]:
+    """Return the epoch and the view that a log is of.
+
+    The epoch first: views of two epochs may have one number, or run on in one that is over (those who have not heard of
+    its end). Once an op of an epoch is committed, whoever acknowledged it has an op of that epoch at its log's head.
+    """
+    head = join.suffix.headers[0]
+    return (head.epoch if head is not None else 0), join.log_view
+
+
 def _lowest(join: JoinView) -> int:
     return join.op - len(join.suffix.headers) + 1
 
@@ -108,7 +118,7 @@ def _has(join: JoinView, op: int, checksum: bytes | None) -> bool:
     return header is not None and header.checksum == checksum and bool(join.suffix.present >> (join.op - op) & 1)
 
 
-def _denies(join: JoinView, op: int, checksum: bytes | None, log_view: int) -> bool:
+def _denies(join: JoinView, op: int, checksum: bytes | None, newest: tuple[int, int]) -> bool:
     """Whether ``join`` proves that its member never acknowledged the op with ``checksum`` at ``op``."""
     if join.op < op:
         return True
@@ -118,5 +128,5 @@ def _denies(join: JoinView, op: int, checksum: bytes | None, log_view: int) -> b
     if header is None:
         return False
     if checksum is None:
-        return join.log_view < log_view
+        return _reign(join) < newest
     return header.checksum != checksum

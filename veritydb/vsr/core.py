@@ -83,10 +83,12 @@ class Core:
         self._now = 0
         self._token = 0
         self.halted: str | None = None
-        self._begun = False
+        self.begun = False
 
         self.members = block.members
         self.epoch = block.epoch
+        self._guide: int | None = None
+        """A node that has told of a later epoch, and may have what the members of this one have no more."""
         self.view = block.view
         self.log_view: int = block.log_view
         self.status = Status.VIEW_CHANGE
@@ -200,8 +202,10 @@ class Core:
         return ((x * 0x2545F4914F6CDD1D & _MASK) >> 32) * below >> 32
 
     def _peer(self) -> int | None:
-        """Return another member, by chance."""
+        """Return another member, by chance; where members have changed, perhaps one that is of the others."""
         others = [member for member in self.members if member != self.member]
+        if self._guide is not None and self._guide not in others:
+            others.append(self._guide)
         return others[self._draw(len(others))] if others else None
 
     def _start_timer(self, name: str, ticks: int, *, spread: int = 0) -> None:
@@ -262,7 +266,8 @@ class Core:
         _, block, own = self._block_write
         self._block_write = None
         self._check(
-            block.view >= self.durable_block.view and block.log_view >= self.durable_block.log_view,
+            block.view >= self.durable_block.view
+            and (block.epoch, block.log_view) >= (self.durable_block.epoch, self.durable_block.log_view),
             "the durable view went back",
         )
         self.durable_block, self._block_checksum = block, own

@@ -123,6 +123,8 @@ class Reconfigure(NamedTuple):
     client: bytes
     number: int
     members: tuple[int, ...]
+    epoch: int
+    """In which this is asked for. In another one it is an old message, and the members it names may be so, too."""
 
 
 class Reconfigured(NamedTuple):
@@ -384,15 +386,17 @@ class Pong(NamedTuple):
 
 
 class NewEpoch(NamedTuple):
-    """Your epoch has ended: its last op is committed, and here is the end of its log."""
+    """Your epoch has ended, and these ops are committed."""
 
     epoch: int
-    """The epoch that has ended, the receiver's."""
+    """The receiver's, if ``headers`` begin with the op that ended it; else the sender's."""
     view: int
     src: int
     headers: tuple[Header, ...]
-    """Newest first, from the op that reconfigured downwards."""
+    """Newest first."""
     checkpoint: Checkpoint
+    members: tuple[int, ...]
+    """Of the sender's epoch."""
 
 
 ClientMessage: TypeAlias = Request | ReadRequest | Reconfigure | FetchRecords | AskStatus

@@ -68,7 +68,7 @@ class Normal(Core):
         self._draining = False
         """Whether nothing is proposed until the pipeline is empty, because other members were asked for."""
         self._heard: set[int] = set()
-        """Members that were heard since the timer "deaf" began."""
+        """Members that have answered since the timer "deaf" began."""
         # As backup.
         self._stamp_seen = -1
         self._ahead: dict[int, Prepare] = {}

@@ -34,7 +34,7 @@ from veritydb.vsr.messages import (
 )
 from veritydb.vsr.options import Options
 from veritydb.vsr.quorums import MEMBERS_MAX
-from veritydb.vsr.view_change import ViewChange, is_chain
+from veritydb.vsr.view_change import COMMITTED, ViewChange, is_chain
 
 _COUNT = Struct("<QI")
 
@@ -71,8 +71,8 @@ class Reconfiguring(ViewChange):
         self, *, cluster: bytes, member: int, image: Image, seed: int, options: Options | None = None, release: int = 1
     ) -> None:
         super().__init__(cluster=cluster, member=member, image=image, seed=seed, options=options, release=release)
-        self._ended: NewEpoch | None = None
-        """How the epoch before this one ended, for those who missed it."""
+        self._ended: dict[int, NewEpoch] = {}
+        """How epochs have ended whose last op still is in the log here, for those who missed it."""
 
     # ---- asking for other members
 
@@ -84,6 +84,8 @@ class Reconfiguring(ViewChange):
         if not self.view_committed:
             return
         why = "" if message.members == self.members else self._refusal(message.members)
+        if why == "" and message.members != self.members and message.epoch != self.epoch:
+            why = f"this was asked for in epoch {message.epoch}, and this is epoch {self.epoch}"
         if why or message.members == self.members:
             self._answer(message.client, Reconfigured(message.client, message.number, self.epoch, not why, why))
             return
@@ -122,18 +124,19 @@ class Reconfiguring(ViewChange):
     def _on_members(self, header: Header, body: bytes) -> None:
         """An op that ends an epoch is committed and applied."""
         epoch, members = decode_members(body)
-        if epoch <= self.epoch:
-            return  # Applied again after a restart.
-        self._check(epoch == self.epoch + 1, "an epoch was left out")
-        if self.status is Status.NORMAL and self.is_primary:
-            self._spread(self._commit_message(0))  # So that the others hear of it while they still listen.
         suffix = tuple(
             found
             for op in range(header.op, max(self.chain_min, header.op - self.options.pipeline_max) - 1, -1)
             if (found := self.headers.get(op)) is not None
         )
-        self._ended = NewEpoch(self.epoch, self.view, self.member, suffix, self.checkpoint)
+        self._ended[epoch - 1] = NewEpoch(epoch - 1, self.view, self.member, suffix, self.checkpoint, members)
+        if epoch <= self.epoch:
+            return  # Applied again after a restart.
+        self._check(epoch == self.epoch + 1, "an epoch was left out")
+        if self.status is Status.NORMAL and self.is_primary:
+            self._spread(self._commit_message(0))  # So that the others hear of it while they still listen.
         self.epoch, self.members = epoch, members
+        self._committed_log, self._guide = False, None
         self._learners.pop(self.member, None)
         for member in members:
             self._learners.pop(member, None)
@@ -167,7 +170,9 @@ class Reconfiguring(ViewChange):
         """A message of a time with other members: it counts for nothing, but tells that somebody is behind."""
         if type(message) in ANY_EPOCH or (isinstance(message, NewEpoch) and message.epoch == self.epoch):
             self._handle(message)
-        elif isinstance(message, NewEpoch) and message.epoch < self.epoch:
+        elif isinstance(message, NewEpoch) and message.epoch > self.epoch:
+            self._on_later_epoch(message)
+        elif isinstance(message, NewEpoch):
             pass  # Whoever tells of the end of an epoch that is over here, too, is not behind: two would tell for ever.
         elif message.epoch < self.epoch:
             if message.view > self.view and self.is_voter:
@@ -175,12 +180,29 @@ class Reconfiguring(ViewChange):
             elif self.is_primary and self.status is Status.NORMAL:
                 nonce = message.nonce if isinstance(message, GetView) else 0
                 self._send(message.src, self._start_message(nonce))
-            elif self._ended is not None and message.epoch == self._ended.epoch:
-                self._send(message.src, self._ended)
+            else:
+                self._tell_of_epoch(message.src, message.epoch)
         elif isinstance(message, StartView):
             self.on_start_view(message)
         else:
             self._send(message.src, GetView(self.epoch, self.view, self.member, self._view_nonce))
+
+    def _tell_of_epoch(self, dst: int, epoch: int) -> None:
+        """Tell a member of an epoch that is over what it needs to come into this one."""
+        point = self.checkpoint
+        for over in [over for over, end in self._ended.items() if end.headers[0].op <= point.op]:
+            del self._ended[over]  # Its last op is below the checkpoint, which may be all that is left of it.
+        ended = self._ended.get(epoch)
+        if ended is not None:
+            self._send(dst, ended._replace(view=self.view, checkpoint=point))
+            return
+        last = self._ended.get(self.epoch - 1)
+        known = self.headers.get(point.op)
+        if last is not None:
+            self._send(dst, last._replace(epoch=self.epoch, view=self.view, checkpoint=point))
+        elif known is not None and known.epoch + (known.kind is Kind.RECONFIGURE) == self.epoch:
+            # All up to the checkpoint is committed, and this epoch had begun by then.
+            self._send(dst, NewEpoch(self.epoch, self.view, self.member, (known,), point, self.members))
 
     def on_new_epoch(self, message: NewEpoch) -> None:
         """Hear that this epoch has ended: its last op is committed, so this chain is the log."""
@@ -189,10 +211,13 @@ class Reconfiguring(ViewChange):
         last = message.headers[0]
         if last.kind is not Kind.RECONFIGURE or last.op <= self.commit_min or last.epoch != self.epoch:
             return
+        self._guide = message.src
         if self._needs_snapshot(message.checkpoint):
-            return  # The new epoch's primary will send what to install, with its snapshot.
+            self._sync_to_committed(message, self.members)
+            return
         known = self.headers.get(last.op)
-        if known is None or known.checksum != last.checksum or self.status is Status.RECOVERING_HEAD:
+        is_last = known is not None and known.checksum == last.checksum
+        if not self._committed_log and not (is_last and self.status is Status.NORMAL):
             self._leave_view()
             self.exit_votes.clear()
             self.joins.clear()
@@ -201,8 +226,26 @@ class Reconfiguring(ViewChange):
             self.log_view = self.view
             self.status = Status.VIEW_CHANGE
             self.head_uncertain = False
+            self._committed_log = True
             self._install_suffix(message.headers)
             self._persist()
         self.commit_max = max(self.commit_max, min(last.op, self.head))
         self._apply()
         self._repair()
+
+    def _on_later_epoch(self, message: NewEpoch) -> None:
+        """Hear of an epoch of which nobody has, any more, the ops that lead there from here: only a snapshot."""
+        if not message.headers or not is_chain(message.headers, message.headers[0].op):
+            return
+        if self.commit_min < message.checkpoint.op <= message.headers[0].op:
+            self._guide = message.src
+            self._sync_to_committed(message, message.members)
+
+    def _sync_to_committed(self, message: NewEpoch, members: tuple[int, ...]) -> None:
+        """Fetch a snapshot that a log builds on which is committed to its end, and not of any view's primary."""
+        last = message.headers[0]
+        view = max(self.view, message.view)
+        start = StartView(
+            message.epoch, view, message.src, last.op, last.op, message.headers, message.checkpoint, COMMITTED, members
+        )
+        self._sync_to(start)

@@ -55,12 +55,15 @@ class Repairing(Normal):
         self._fetching: Checkpoint | None = None
         """The snapshot that is being fetched."""
         self._fetched = bytearray()
+        self._pieces_in_vain = 0
+        """How often a piece was asked for since the last one came."""
         self._sync: StartView | None = None
         """What to install together with the snapshot that was fetched."""
         self._scrub_op = 0
         self._asked_in_vain = 0
         """How often something was asked for since the log here last grew; then perhaps nobody has it any more."""
-        self._grown = (0, 0, 0)
+        self._best = (0, self.chain_min, len(self._unwritten))
+        """The best that repair has come to: applied up to, headers down to, entries missing."""
 
     # ---- what is missing here
 
@@ -73,10 +76,7 @@ class Repairing(Normal):
         if peer is None:
             return
         missing = list(islice(self._missing(), self.options.repairs_max))
-        grown = (self.commit_min, self.chain_min, len(self._unwritten))
-        lacks = bool(missing) or not self._chain_complete
-        self._asked_in_vain = self._asked_in_vain + 1 if lacks and grown == self._grown else 0
-        self._grown = grown
+        self._count_vain(lacks=bool(missing) or not self._chain_complete)
         if not self._chain_complete:
             low = max(self.commit_min + 1, self.chain_min - self.options.headers_max)
             self._send(peer, GetHeaders(self.epoch, self.view, self.member, low, self.chain_min - 1))
@@ -88,6 +88,18 @@ class Repairing(Normal):
         peer = self._peer()
         assert peer is not None, "a member that is alone has all there is"
         self._send(peer, message)
+
+    def _count_vain(self, *, lacks: bool) -> None:
+        # Against the best there was, not the last: each view begins with a short log's end, whose headers then are
+        # repaired to where they were before, and that is no progress.
+        commit, chain, unwritten = self._best
+        now = (self.commit_min, self.chain_min, len(self._unwritten))
+        if not lacks or now[0] > commit:
+            self._best, self._asked_in_vain = now, 0
+        elif now[1] < chain or now[2] < unwritten:
+            self._best, self._asked_in_vain = (commit, min(chain, now[1]), min(unwritten, now[2])), 0
+        else:
+            self._asked_in_vain += 1
 
     def _may_repair(self) -> bool:
         """Whether this member, in a view change, knows whose log it repairs."""
@@ -217,15 +229,22 @@ class Repairing(Normal):
 
     def _fetch(self, point: Checkpoint) -> None:
         """Fetch a snapshot, if no other that will do is being fetched already."""
-        if self._fetching is None or self._fetching.op < point.op - self.options.checkpoint_interval:
+        fetching = self._fetching
+        if (
+            fetching is None
+            or fetching.op < point.op - self.options.checkpoint_interval
+            or (fetching.op < point.op and self._pieces_in_vain > PATIENCE)  # Those who had it may have started anew.
+        ):
             self._fetching = point
             self._fetched.clear()
+            self._pieces_in_vain = 0
             self._ask_snapshot()
 
     def _ask_snapshot(self) -> None:
         point = self._fetching
         assert point is not None, "the timer ends with the snapshot"
         self._start_timer("sync", self.options.sync_retry)
+        self._pieces_in_vain += 1
         self._ask(GetSnapshot(self.epoch, self.view, self.member, point.root, len(self._fetched)))
 
     def on_snapshot_chunk(self, message: SnapshotChunk) -> None:
@@ -234,6 +253,7 @@ class Repairing(Normal):
         if point is None or message.root != point.root or message.offset != len(self._fetched) or not message.data:
             return
         self._fetched += message.data
+        self._pieces_in_vain = 0
         if len(self._fetched) < point.size:
             self._ask_snapshot()
             return

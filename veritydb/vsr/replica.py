@@ -68,7 +68,7 @@ class Replica(Reconfiguring):
         return self._finish()
 
     def _begin(self) -> None:
-        self._begun = True
+        self.begun = True
         self._start_timer("ping", 1)
         self._start_timer("repair", self.options.repair)
         self._start_timer("scrub", self.options.repair)
@@ -96,7 +96,7 @@ class Replica(Reconfiguring):
         if self.halted is not None:
             raise Halted(self.halted)
         self._now = now
-        if not self._begun and not isinstance(event, WriteDone):
+        if not self.begun and not isinstance(event, WriteDone):
             return []
         if isinstance(event, Arrived):
             self._arrived(event.message)
@@ -128,7 +128,7 @@ class Replica(Reconfiguring):
             # What a failed write or sync has left is not known, and asking again would not tell.
             self._halt("a write to disk failed")
         elif self._block_write is not None and event.token == self._block_write[0]:
-            if self._begun:
+            if self.begun:
                 self._block_written()
             else:
                 self._block_write = None
@@ -158,7 +158,8 @@ class Replica(Reconfiguring):
         if isinstance(message, (Request, ReadRequest, Reconfigure)):
             self._handle(message)
         elif message.epoch == self.epoch:
-            self._heard.add(message.src)
+            if isinstance(message, (PrepareOk, CommitAck, Pong)):
+                self._heard.add(message.src)  # An answer: it hears us, too. That we hear it would not be enough.
             self._handle(message)
         else:
             self._other_epoch(message)

@@ -144,7 +144,7 @@ def open_copies(copies: Sequence[bytes | None]) -> tuple[Superblock, bool]:
             raise SuperblockDamaged("the newest superblock does not follow the one before")
         if other.sequence < block.sequence and (
             other.view > block.view
-            or other.log_view > block.log_view
+            or (other.epoch, other.log_view) > (block.epoch, block.log_view)
             or other.checkpoint.op > block.checkpoint.op
             or other.epoch > block.epoch
         ):
@@ -191,19 +191,27 @@ def _read(message: Any) -> Superblock:
 
 
 def first_superblock(
-    *, cluster: bytes, member: int, members: tuple[int, ...], root: Header, snapshot: bytes, view: int = 0
+    *,
+    cluster: bytes,
+    member: int,
+    members: tuple[int, ...],
+    root: Header,
+    snapshot: bytes,
+    epoch: int = 0,
+    view: int = 0,
 ) -> Superblock:
     """Return the superblock of a new member, whose checkpoint is op 0 with the empty state ``snapshot``.
 
     ``view`` above 0 is for a member whose disk was lost: it takes no part in any view in which its predecessor may
-    have promised something (``docs/internals/vsr.md``, "A disk is lost").
+    have promised something (``docs/internals/vsr.md``, "A disk is lost"). ``epoch`` and ``members`` are those of the
+    time: with older ones it could form a quorum of an epoch that is over, together with others who have missed its end.
     """
     return Superblock(
         cluster=cluster,
         member=member,
         sequence=1,
         parent=NO_CHECKSUM,
-        epoch=0,
+        epoch=epoch,
         members=members,
         view=view,
         log_view=0,

@@ -34,6 +34,10 @@ from veritydb.vsr.messages import (
 from veritydb.vsr.options import Options
 from veritydb.vsr.repair import PATIENCE, Repairing
 
+COMMITTED = -1
+"""In place of a StartView's nonce: not a primary's word, but ops that are committed, of an epoch that the receiver has
+missed (:mod:`veritydb.vsr.reconfiguration`)."""
+
 
 class ViewChange(Repairing):
     """Exit votes, JoinView, StartView."""
@@ -49,6 +53,8 @@ class ViewChange(Repairing):
         self._start_sent = False
         self._installing = False
         """Whether the log of ``view`` has been installed, and is not durable yet."""
+        self._committed_log = False
+        """Whether the log here, in a view change, is known to be committed to its end."""
         self.stuck: int | None = None
         """An op that may have been committed and that nobody has; people must look."""
         self._view_nonce = self._draw(1 << 31) << 31 | self._draw(1 << 31)
@@ -113,6 +119,7 @@ class ViewChange(Repairing):
             self._ask_for_view(view)
             return
         self._check(view > self.view, "a view change must go up")
+        self._committed_log = False
         self._leave_view()
         self.view = view
         self.status = Status.VIEW_CHANGE
@@ -134,6 +141,8 @@ class ViewChange(Repairing):
             self._become_backup()
         elif self.status is Status.VIEW_CHANGE and not self.elected:
             self._send_join()
+            if self._committed_log:
+                self._apply()
 
     # ---- joining
 
@@ -241,7 +250,7 @@ class ViewChange(Repairing):
             self._enter_view_change(self.view + 1)
 
     def _may_repair(self) -> bool:
-        return self.elected or self._installing
+        return self.elected or self._installing or self._committed_log
 
     def _progress(self) -> None:
         """As primary of a view that has not started: go on as far as what is here allows."""
@@ -421,7 +430,12 @@ class ViewChange(Repairing):
             if self._outputs_kept(point):  # Not yet, if it was fetched, and this member has come to the op by itself.
                 super()._snapshot_written(root)
             return
-        if message is None or message.view < self.view or message.op < point.op:
+        if (
+            message is None
+            or message.epoch < self.epoch
+            or (message.view < self.view and message.nonce != COMMITTED)
+            or message.op < point.op
+        ):
             # The view it was fetched for is over. The next one's primary will be asked, and the file is here already.
             self._next_checkpoint = self._next_snapshot = None
             self._ask_for_view(self.view)
@@ -432,12 +446,18 @@ class ViewChange(Repairing):
         """Switch to the snapshot and the log's end: in memory here, and on disk by one superblock write."""
         assert self._next_snapshot is not None
         self._leave_view()
-        self.view = self.log_view = message.view
+        self.view = self.log_view = max(self.view, message.view)
+        if message.nonce == COMMITTED:
+            self._committed_log, self._installing = True, False
+            if message.epoch > self.epoch:
+                self.log_view = message.headers[0].view  # As one who was there and has heard no more.
+                self._start_timer("join_resend", 1)
+        else:
+            self._installing = True
         self.epoch, self.members = message.epoch, message.members
         self.status = Status.VIEW_CHANGE
         self.elected = self._start_sent = False
         self.head_uncertain = False
-        self._installing = True
         self._sync = None
         self.state = kernel.restore(self._next_snapshot)
         self.commit_min, self.commit_checksum = point.op, point.checksum
