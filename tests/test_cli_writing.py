@@ -225,7 +225,13 @@ def test_every_command_explains_itself() -> None:
         ran = command(*words, "--help")
         assert ran.code == 0
         assert f"veritydb {' '.join(words)} " in ran.out
-        assert "--json" in ran.out or words[-1] in ("run", "serve")  # They have no result of their own.
+        assert "--json" in ran.out or words[-1] in (
+            "run",
+            "serve",
+            "start",
+            "stop",
+            "rolling-restart",
+        )  # They have no result of their own.
 
 
 def test_the_shell_can_complete() -> None:
