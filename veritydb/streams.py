@@ -221,15 +221,25 @@ def _applied(db: apsw.Connection, path: str, *, keyed: bool) -> tuple[bytes | No
 
 def create_log(folder: Path, secret: keys.Secret | None) -> None:
     """Create an empty log. It appears whole or not at all, and whoever comes second uses the first one's."""
-    import shutil
-
     stream = os.urandom(16)
-    workshop = folder.with_name(f"{folder.name}.new-{os.getpid()}-{os.urandom(4).hex()}")
-    try:
-        workshop.mkdir(mode=0o700)
+    with appearing(folder) as workshop:
         if secret is not None:
             keys.create_keys(workshop, stream, secret)
         Log.create(workshop, stream).close()
+
+
+@contextlib.contextmanager
+def appearing(folder: Path) -> Generator[Path]:
+    """Yield a folder that becomes the log's once it is filled: whole or not at all, and the first one stays.
+
+    Raises LogUnavailable if the disk fails.
+    """
+    import shutil
+
+    workshop = folder.with_name(f"{folder.name}.new-{os.getpid()}-{os.urandom(4).hex()}")
+    try:
+        workshop.mkdir(mode=0o700)
+        yield workshop
         try:
             workshop.rename(folder)
         except OSError:

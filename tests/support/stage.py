@@ -416,7 +416,7 @@ class Stage:
             elif isinstance(effect, Committed):
                 self._step(member, Retained(effect.header.op))
             elif isinstance(effect, Read):
-                self._step(member, ReadDone(effect.token, self.disks[member].entries[int(effect.key)]))  # type: ignore[arg-type]
+                self._step(member, ReadDone(effect.token, self.disks[member].entries[int(effect.key)]))  # type: ignore[arg-type]  # a read of the journal is of an entry, which is bytes
 
     def _written(self, member: int, write: Write) -> None:
         self._put(member, write)

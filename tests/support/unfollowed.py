@@ -29,8 +29,8 @@ def left_behind(db: veritydb.Connection) -> Iterator[None]:
     def redo(*_: object, **__: object) -> None:
         raise OSError("no disk")
 
-    transactions._writer, recovery.run = Appends(), redo  # type: ignore[method-assign, assignment]
+    transactions._writer, recovery.run = Appends(), redo  # type: ignore[method-assign, assignment]  # a stand-in, for as long as it is entered
     try:
         yield
     finally:
-        transactions._writer, recovery.run = writer, run  # type: ignore[method-assign]
+        transactions._writer, recovery.run = writer, run  # type: ignore[method-assign]  # what was there

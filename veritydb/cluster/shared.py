@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from typing import Any
 from veritydb import kernel, keys
 from veritydb.chain import ZERO_HASH, Kind, pack_header
 from veritydb.cluster.client import Client
+from veritydb.cluster.files import write_new
 from veritydb.cluster.group_log import GroupLog
 from veritydb.cluster.records import make_durable
 from veritydb.errors import (
@@ -30,7 +30,6 @@ from veritydb.errors import (
     GroupUnavailable,
     KeyMissing,
     LogMismatch,
-    LogUnavailable,
     NotEncrypted,
 )
 from veritydb.events import Genesis
@@ -38,7 +37,7 @@ from veritydb.log import Log, Place
 from veritydb.log.files import UnsyncedFiles
 from veritydb.records import Reader, Writer
 from veritydb.sealing import Opener, Sealer
-from veritydb.streams import SHARED_FILE, sync_folder
+from veritydb.streams import SHARED_FILE, appearing
 from veritydb.version import SOFTWARE
 
 PLACEMENT = kernel.Placement(kernel.DataClass.NON_PHI, "")
@@ -82,24 +81,11 @@ class SharedStream:
         Raises GroupUnavailable, KeyMissing, NotEncrypted, WrongKey, LogUnavailable.
         """
         end = self._there(timeout)
-        workshop = folder.with_name(f"{folder.name}.new-{os.getpid()}-{os.urandom(4).hex()}")
-        try:
-            workshop.mkdir(mode=0o700)
+        with appearing(folder) as workshop:
             Log.create(workshop, self.stream).close()
             self._copy(workshop, secret, end, timeout)
             told = {"cluster": self.client.group.cluster.hex(), "stream": self.stream.hex(), "name": self.name}
-            (workshop / SHARED_FILE).write_text(json.dumps(told) + "\n", encoding="utf-8")
-            sync_folder(workshop)
-            try:
-                workshop.rename(folder)
-            except OSError:
-                if not folder.is_dir():
-                    raise
-            sync_folder(folder.parent)
-        except OSError as error:
-            raise LogUnavailable(f"the log {folder} cannot be created: {error}; nothing was written") from error
-        finally:
-            shutil.rmtree(workshop, ignore_errors=True)
+            write_new(workshop / SHARED_FILE, json.dumps(told).encode() + b"\n")
 
     def _there(self, timeout: float) -> tuple[int, bytes]:
         """Return where the stream ends; make it if it is not there."""
