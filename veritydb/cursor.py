@@ -124,8 +124,7 @@ class Cursor:
                 if self._row is not None:
                     cursor.execute("")  # The last query is over, also where this statement runs elsewhere.
                 if plan is None and _WARNS_OF_NAMES and bindings.__class__ in (tuple, list) and bindings:
-                    session._plan(sql, bindings)
-                    named_by_sequence(session.planner._cursor.bindings_names)
+                    named_by_sequence(session.planned(sql, bindings).parameters)
                 plan, rows, count = session.execute(cursor, sql, bindings)
         except Exception as error:
             raise self._execute_failure(error, sql, session) from error

@@ -71,6 +71,7 @@ class Plan:
         "explains",
         "is_dml",
         "kind",
+        "parameters",
         "reads",
         "returns_rows",
         "selects",
@@ -99,6 +100,8 @@ class Plan:
         self.conversion: Any = None
         """What a cursor keeps here of how these columns are read."""
         self.returns_rows = False
+        self.parameters: tuple[str | None, ...] = ()
+        """The name of each parameter, without its first character; None for a question mark."""
         self.temp = False
         """Writes temp tables."""
         self.triggers = False
@@ -174,7 +177,7 @@ class Planner:
         self._encrypted = encrypted
         self._in_memory = in_memory
         self._heard: list[Heard] | None = None
-        self._traced: list[tuple[str, bool, bool, tuple[tuple[str, str | None], ...]]] = []
+        self._traced: list[tuple[str, bool, bool, tuple[tuple[str, str | None], ...], tuple[str | None, ...]]] = []
         """What the trace saw of the statement being planned; empty if there was none."""
         self.plans: dict[str, Plan] = {}
         self.internal = 0
@@ -230,8 +233,9 @@ class Planner:
             plan = Plan("")
             plan.kind, plan.reads = Kind.NOTHING, False
             return plan
-        text, readonly, explain, columns = self._traced[0]
+        text, readonly, explain, columns, parameters = self._traced[0]
         plan = Plan(text)
+        plan.parameters = parameters
         plan.tail = sql[len(text) :]
         plan.columns = columns
         if columns:
@@ -268,7 +272,8 @@ class Planner:
     def _before_first_step(self, cursor: apsw.Cursor, sql: str, bindings: Any) -> bool:
         if not sql:
             return True
-        self._traced.append((sql, cursor.is_readonly, bool(cursor.is_explain), cursor.get_description()))
+        explain = bool(cursor.is_explain)
+        self._traced.append((sql, cursor.is_readonly, explain, cursor.get_description(), cursor.bindings_names))
         return False
 
     def _authorize(self, action: int, one: str | None, two: str | None, schema: str | None, trigger: str | None) -> int:
