@@ -11,7 +11,7 @@ LOG_TESTS := $(wildcard tests/test_log_*.py) tests/test_adopt.py
 HOOKS := hooks/*,veritydb/hooks/*
 HOOKS_TESTS := $(addprefix tests/test_,$(addsuffix .py,buffer capture late interruptions sequences outcomes attack))
 
-.PHONY: bench-cluster chaos bench-rolling vopr coverage mutation explore help venv demo test check bench bench-subscriptions conformance conformance-sqlalchemy campaign lock clean conformance-django
+.PHONY: bench-cluster suites-cluster chaos bench-rolling vopr coverage mutation explore help venv demo test check bench bench-subscriptions conformance conformance-sqlalchemy campaign lock clean conformance-django
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## */\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -80,6 +80,9 @@ conformance-django: venv  ## Django's own test suite, on VerityDB and on its SQL
 
 conformance-sqlalchemy: venv  ## SQLAlchemy's own tests, on VerityDB and on its pysqlite
 	$(BIN)/python -m tests.sqlalchemy.suites
+
+suites-cluster: venv  ## SQLAlchemy's and Django's own tests over three nodes (SLICE=1: of Django's a minute)
+	$(BIN)/python -m tests.cluster.suites $(if $(SLICE),--slice)
 
 campaign: venv  ## the long runs: kills, signals, faults, fuzzing, the random machine
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -q --campaign

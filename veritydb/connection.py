@@ -76,7 +76,8 @@ class Connection:
                     what the schema needs: functions, collations; before that, if the log has to be replayed, with
                     an object that has the same methods
     ``cluster``     the cluster that keeps the database's stream, so that a commit has to reach a quorum of its nodes:
-                    the path of a ``client.toml``, addresses, or a ``ClusterConfig``; by default ``VERITYDB_CLUSTER``
+                    the path of a ``client.toml``, addresses, or a ``ClusterConfig``; by default ``VERITYDB_CLUSTER``;
+                    False: none, whatever that says
     ``stream``      the stream's name there; by default ``VERITYDB_STREAM``, or the file's name without its suffix
     ``consistency`` what a read of a shared database must see: "default", "synchronized" or "eventual"
                     (:mod:`veritydb.consistency`)
@@ -140,7 +141,7 @@ class Connection:
         shared: SharedStream | None = None
         if cluster is None and path not in ("", ":memory:"):
             cluster = os.environ.get("VERITYDB_CLUSTER") or None
-        if cluster is not None:
+        if cluster is not None and cluster is not False:
             from veritydb.cluster.reaching import shared_stream
 
             shared = shared_stream(cluster, stream, path)

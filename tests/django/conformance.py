@@ -84,8 +84,11 @@ def source(folder: Path) -> Path:
     return tests
 
 
-def run(suite: Path, engine: str, folder: Path, labels: list[str]) -> dict[str, Any]:
-    """Run ``labels`` on ``engine``, with its database files in ``folder``. Returns what became of the tests."""
+def run(suite: Path, engine: str, folder: Path, labels: list[str], **more: str) -> dict[str, Any]:
+    """Run ``labels`` on ``engine``, with its database files in ``folder``. Returns what became of the tests.
+
+    ``more`` is what else is in its environment.
+    """
     folder.mkdir()
     environment = {
         **os.environ,
@@ -93,6 +96,7 @@ def run(suite: Path, engine: str, folder: Path, labels: list[str]) -> dict[str, 
         "CONFORMANCE_FOLDER": str(folder),
         "PYTHONPATH": str(ROOT),
         "PYTHONHASHSEED": "0",
+        **more,
     }
     # One process, and the order in which the tests are found; the databases stay, for they are looked at afterwards.
     options = ("--settings=tests.django.suite", "--parallel=1", "--noinput", "--keepdb", "--verbosity=0")

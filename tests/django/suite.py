@@ -29,7 +29,7 @@ def _database(name: str, options: dict[str, Any]) -> dict[str, Any]:
 
 
 DATABASES = {
-    "default": _database("default", {"key": KEY} if _ENGINE == "veritydb.django" else {}),
+    "default": _database("default", {} if _ENGINE == "django.db.backends.sqlite3" else {"key": KEY}),
     "other": _database("other", {}),
 }
 SECRET_KEY = "for tests"

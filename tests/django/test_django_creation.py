@@ -65,6 +65,25 @@ def test_keepdb_keeps_file_and_log(project: Path) -> None:
     check(project / "test_clinic.db")
 
 
+def test_a_test_database_is_no_copy_of_the_stream_that_the_projects_own_is(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = {"cluster": "ward/client", "stream": "clinic", "consistency": "synchronized"}
+    point(connection, project / "clinic.db", **shared)
+    monkeypatch.setenv("VERITYDB_CLUSTER", "ward/client")
+    monkeypatch.setenv("VERITYDB_STREAM", "clinic")
+    created()  # Asking the cluster would fail: there is none.
+    Ward.objects.create(name="A")
+    connection.close()
+    check(project / "test_clinic.db")
+    connection.creation.destroy_test_db(str(project / "clinic.db"), verbosity=0)
+    assert list(project.iterdir()) == []
+    assert connection.settings_dict["OPTIONS"].items() >= shared.items()
+    connection.creation.set_as_test_mirror({"NAME": str(project / "test_other.db")})
+    assert connection.settings_dict["OPTIONS"]["cluster"] is False
+    assert "stream" not in connection.settings_dict["OPTIONS"]
+
+
 @pytest.mark.parametrize(("name", "asked"), [(":memory:", None), ("clinic.db", ":memory:")])
 def test_in_memory_is_where_sqlite_would_be_when_that_is_asked(project: Path, name: str, asked: str | None) -> None:
     settings = connection.settings_dict

@@ -25,6 +25,8 @@ for _name in ("veritydb.aio", "sqlite.veritydb_aio"):
     registry.register(_name, "veritydb.sqlalchemy.aio", "AsyncVerityDialect")
 
 KEY = os.environ.get("SUITE_KEY")
+_SHARED = "cluster=" in os.environ.get("SUITE_URL", "")
+"""Whether the database is a copy of a cluster's stream: what a class leaves there, no removal of files undoes."""
 _EVERY = os.environ.get("SUITE_COMPARES") == "each"
 """Compare before each test's teardown; otherwise only before the last one of each class."""
 _compared: dict[Path, int] = {}
@@ -113,7 +115,8 @@ def pytest_sessionstart() -> None:
             theirs(url, engine, follower)
             return
         event.listen(engine, "connect", _attach)
-        event.listen(engine, "engine_disposed", lambda _: remove(Path.cwd()))
+        if not _SHARED:
+            event.listen(engine, "engine_disposed", lambda _: remove(Path.cwd()))
 
     provision.post_configure_engine.for_db("sqlite", "veritydb")(ours)
 

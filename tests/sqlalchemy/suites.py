@@ -89,7 +89,7 @@ def run_installed(folder: Path, url: str, *, key: str = "", only: str = "") -> R
 def _run(folder: Path, tests: list[str], url: str, key: str) -> Result:
     (folder / "pytest.ini").write_text("[pytest]\npython_files = test_*.py\n")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("VERITYDB_", "PYTEST_"))}
-    environment |= {"PYTHONPATH": str(ROOT), "SUITE_KEY": key, "PYTHONHASHSEED": "0"}
+    environment |= {"PYTHONPATH": str(ROOT), "SUITE_KEY": key, "SUITE_URL": url, "PYTHONHASHSEED": "0"}
     plugins = ["-p", "tests.sqlalchemy.plugin", "-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:xdist"]
     options = ["-q", "--tb=short", "--maxfail=100000", "--dburi", url, "--junitxml=results.xml"]
     done = subprocess.run(

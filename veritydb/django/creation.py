@@ -2,6 +2,9 @@
 
 A project whose database is a file is tested on a file beside it, ``test_clinic.db``, so that what the tests do is
 logged as it will be. ``TEST: {"NAME": ":memory:"}`` asks for Django's usual place; so does a database without a file.
+
+A test database is of this machine alone. The stream of a cluster that the project's database is a copy of would be the
+test database's, too, with all that the tests write and delete.
 """
 
 # Django has no types, and what is inferred from its code is half known; strict would say so at every line.
@@ -24,9 +27,48 @@ from veritydb import applied
 from veritydb.adopt import adopt
 from veritydb.streams import log_folder
 
+_SHARED = ("cluster", "stream", "consistency")
+"""The options with which a database is shared."""
+
 
 class DatabaseCreation(creation.DatabaseCreation):
     """Makes, copies and removes test databases."""
+
+    _left: dict[str, Any] | None = None
+    """The options of the project's own database, while a test database is in its place."""
+
+    def create_test_db(
+        self, verbosity: int = 1, autoclobber: bool = False, serialize: bool = True, keepdb: bool = False
+    ) -> str:
+        """Make the test database, which is no copy of a cluster's stream, and point the connection at it."""
+        self._leave_cluster()
+        name: str = super().create_test_db(verbosity, autoclobber, serialize, keepdb)
+        return name
+
+    def destroy_test_db(
+        self,
+        old_database_name: str | None = None,
+        verbosity: int = 1,
+        keepdb: bool = False,
+        suffix: str | None = None,
+    ) -> None:
+        """Remove the test database, or a worker's copy of it, and point the connection at the project's own."""
+        super().destroy_test_db(old_database_name, verbosity, keepdb, suffix)
+        if old_database_name is not None and self._left is not None:
+            self.connection.settings_dict["OPTIONS"], self._left = self._left, None
+
+    def set_as_test_mirror(self, primary_settings_dict: dict[str, Any]) -> None:
+        """Point the connection at the test database of another alias."""
+        self._leave_cluster()
+        super().set_as_test_mirror(primary_settings_dict)
+
+    def _leave_cluster(self) -> None:
+        settings = self.connection.settings_dict
+        self.connection.close()
+        if settings["OPTIONS"].get("cluster") is not False:
+            self._left = settings["OPTIONS"]
+        options = {name: value for name, value in settings["OPTIONS"].items() if name not in _SHARED}
+        settings["OPTIONS"] = {**options, "cluster": False}  # Not even that of the environment.
 
     def _get_test_db_name(self) -> str:
         settings = self.connection.settings_dict
