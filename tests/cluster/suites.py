@@ -1,9 +1,9 @@
 """SQLAlchemy's and Django's own tests over a cluster: every commit of theirs is agreed by two of three nodes.
 
 ``python -m tests.cluster.suites`` (``make suites-cluster``) starts three nodes and runs ``sqlalchemy.testing.suite``,
-as it is installed, and the labels of Django's suite that :mod:`tests.django.conformance` runs over a file, beside the same
-labels on Django's own SQLite backend. Afterwards each database is rebuilt from its copy of the stream, and the copy has
-to end where the group says that the stream ends. :mod:`tests.cluster.test_cluster_suites` runs a slice of it.
+as it is installed, and the labels of Django's suite that :mod:`tests.django.conformance` runs over a file, beside the
+same labels on Django's own SQLite backend. Afterwards each database is rebuilt from its copy of the stream, and the
+copy has to end where the group says that the stream ends. :mod:`tests.cluster.test_cluster_suites` runs a slice.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The backend over a cluster, for Django's own suite: each database file is a copy of a stream named like the file.
 
 A test database of VerityDB's backend leaves the project's cluster (:mod:`veritydb.django.creation`), so that tests
-write nothing there. This one goes to the cluster of ``CONFORMANCE_CLUSTER`` all the same, with streams that are its own.
+write nothing there. This one goes to the cluster of ``CONFORMANCE_CLUSTER`` all the same, with streams of its own.
 """
 
 from __future__ import annotations
