@@ -8,12 +8,14 @@ import sys
 import threading
 import warnings
 from copy import copy
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import veritydb
+from tests.support.life import Life
 from tests.support.twins import See, same, table
 
 # Closing, threads, copies ---------------------------------------------------------------------------------------------
@@ -310,6 +312,29 @@ def test_transactions_carry_actor_and_reason_and_tell_their_offset(tmp_path: Pat
     assert told == [(0, "dr.lee", ""), (1, "dr.lee", "first visit"), (2, "dr.who", "")]
     log.close()
     con.close()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "error"),
+    [
+        ("timeout", "5", TypeError("timeout must be a real number, not str")),
+        ("timeout", None, TypeError("timeout must be a real number, not NoneType")),
+        ("timeout", float("nan"), ValueError("timeout must be a number of seconds, not nan")),
+        ("actor", 7, veritydb.ProgrammingError("actor must be str, not int")),
+        ("actor", "x" * 10_001, veritydb.ProgrammingError("actor has 10,001 characters; 10,000 is the limit")),
+    ],
+)
+def test_an_option_that_cannot_be_is_named_and_nothing_is_made(
+    tmp_path: Path, option: str, value: Any, error: Exception
+) -> None:
+    with pytest.raises(type(error), match=f"^{error}$"):
+        veritydb.connect(tmp_path / "clinic.db", **{option: value})
+    assert not list(tmp_path.glob("*.db"))
+
+
+@pytest.mark.parametrize("seconds", [0, -1, True, Decimal(3), 1e300, float("inf")])
+def test_any_number_is_a_timeout(life: Life, seconds: Any) -> None:
+    life.connect(timeout=seconds).execute("CREATE TABLE t(a)")
 
 
 def test_installed_it_is_what_import_sqlite3_finds() -> None:

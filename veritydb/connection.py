@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from veritydb.subscriptions.subscription import Subscription
     from veritydb.subscriptions.updates import TableUpdate
 
+_TIMEOUT_SECONDS_MAX = (2**31 - 1) // 1000
 _LEVELS = ("", "DEFERRED", "IMMEDIATE", "EXCLUSIVE")
 _LIMITS = frozenset(getattr(constants, name) for name in constants.__all__ if name.startswith("SQLITE_LIMIT_"))
 _DBCONFIGS = frozenset(getattr(constants, name) for name in constants.__all__ if name.startswith("SQLITE_DBCONFIG_"))
@@ -136,7 +137,7 @@ class Connection:
             on_missing = on_missing or defaults.get("on_missing")
             if key is None and path not in ("", ":memory:"):
                 key = defaults.get("key")
-        level = _level(isolation_level)
+        level, timeout = _level(isolation_level), _seconds(timeout)
         kind = Session if check_same_thread else SharedSession
         shared: SharedStream | None = None
         if cluster is None and path not in ("", ":memory:"):
@@ -791,6 +792,17 @@ def _level(value: object) -> str | None:
     if level not in _LEVELS:
         raise ValueError("isolation_level string must be '', 'DEFERRED', 'IMMEDIATE', or 'EXCLUSIVE'")
     return level
+
+
+def _seconds(timeout: Any) -> float:
+    """Return how long to wait, in seconds, and at most what SQLite can be told."""
+    if timeout.__class__ is not float:
+        if not hasattr(timeout, "__float__") and not hasattr(timeout, "__index__"):
+            raise TypeError(f"timeout must be a real number, not {type(timeout).__name__}")
+        timeout = float(timeout)
+    if timeout != timeout:
+        raise ValueError("timeout must be a number of seconds, not nan")
+    return min(float(timeout), _TIMEOUT_SECONDS_MAX)
 
 
 def _creates(create: Callable[[], object]) -> bool:

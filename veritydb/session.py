@@ -87,7 +87,7 @@ class Session(Boundaries):
         shared: Shared | None = None,
     ) -> Session:
         """Open ``database`` and bring file and log together. Raises as :func:`veritydb.streams.open_stream` does."""
-        function = _loaded(register)
+        function, actor = _loaded(register), _text("actor", actor)
 
         def opened() -> Stream:
             return open_stream(

@@ -204,6 +204,13 @@ def test_dbshell_opens_an_encrypted_database_and_logs_what_is_typed(tmp_path: Pa
     done = run(arguments[:-1], "SELECT 1; SELECT ';' AS b;-- and\nSELECT 3; SELECT missing; SELECT 4;\n", {})
     assert (done.returncode, done.stdout) == (1, "1\n1\nb\n;\n3\n3\n")
     assert done.stderr == "Error: no such column: missing\n"
+    done = run(
+        arguments[:-1], "CREATE TABLE u_x(b); CREATE INDEX i ON u_x(b);\n.tables\n.schema U_X\n.schema\n.dump\n", {}
+    )
+    assert (done.returncode, done.stderr) == (1, "Error: there is no .dump; .help tells what there is\n")
+    made = "CREATE TABLE u_x(b);\nCREATE INDEX i ON u_x(b);\n"
+    assert done.stdout == f"t\nu_x\n{made}CREATE TABLE t(a);\n{made}"
+    assert ".schema [TABLE]" in run(arguments[:-1], " .help\n", {}).stdout
     failed = run(arguments[:-1], "SELECT missing;\n.quit\nSELECT 1;", {})
     assert (failed.returncode, failed.stdout) == (1, "")
     assert failed.stderr == "Error: no such column: missing\n"

@@ -2,7 +2,8 @@
 
 It opens the database as the project does, so encrypted files open, Django's functions are there, and what is typed is
 in the log, under the name of whoever is logged in at the machine. Statements come from the arguments or from standard
-input, and end with a semicolon; ``.quit`` and the end of input leave.
+input, and end with a semicolon. Of the ``sqlite3`` program's own commands there are those that one looks around with
+(:data:`_HELP`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,18 @@ from veritydb.django import register as register_django
 from veritydb.keys import VARIABLE, EnvKeyProvider, FileKeyProvider, KeyProvider
 from veritydb.replay.registering import load
 from veritydb.splitting import split
+
+_HELP = """.tables          names of tables and views
+.schema [TABLE]  the statements that made them
+.help            this
+.quit, .exit     leave, as the end of input does
+SQL ends with a semicolon."""
+_MADE = "name NOT LIKE 'sqlite~_%' ESCAPE '~' AND name NOT LIKE '~_veritydb~_%' ESCAPE '~'"
+_TABLES = f"SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') AND {_MADE} ORDER BY name"
+_SCHEMA = f"""
+    SELECT sql || ';' FROM sqlite_schema WHERE sql NOT NULL AND {_MADE} AND (?1 = '' OR tbl_name = ?1 COLLATE NOCASE)
+    ORDER BY tbl_name, rowid
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,8 +91,12 @@ def _read(connection: veritydb.Connection, *, interactive: bool) -> int:
             print()
             pending = ""
             continue
-        if not pending and line.strip() in (".quit", ".exit"):
-            break
+        if not pending and line.lstrip().startswith("."):
+            command, _, name = line.strip().partition(" ")
+            if command in (".quit", ".exit"):
+                break
+            failed |= not _look(connection, command, name.strip())
+            continue
         pending += line + "\n"
         if veritydb.complete_statement(pending):
             failed |= not _run(connection, pending)
@@ -89,6 +106,22 @@ def _read(connection: veritydb.Connection, *, interactive: bool) -> int:
     if pending.strip():
         failed |= not _run(connection, pending)
     return int(failed and not interactive)
+
+
+def _look(connection: veritydb.Connection, command: str, name: str) -> bool:
+    if command == ".tables":
+        found = connection.execute(_TABLES)
+    elif command == ".schema":
+        found = connection.execute(_SCHEMA, (name,))
+    elif command == ".help":
+        print(_HELP)
+        return True
+    else:
+        print(f"Error: there is no {command}; .help tells what there is", file=sys.stderr)
+        return False
+    for (text,) in found:
+        print(text)
+    return True
 
 
 def _run(connection: veritydb.Connection, sql: str) -> bool:
