@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from functools import cache
 from types import CodeType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import apsw
 
@@ -70,12 +70,8 @@ class _Nobody:
     internal = 0
 
 
-class StatementMark(NamedTuple):
-    """Where a statement began."""
-
-    mark: Mark
-    depth: int
-    """Savepoints open."""
+StatementMark: TypeAlias = "tuple[Mark, int]"
+"""Where a statement began: the place in the buffer, and how many savepoints were open. A plain tuple costs least."""
 
 
 class Capture:
@@ -274,7 +270,7 @@ class Capture:
             self.join_tail()
         if self._schema_stale:
             self._read_schema()
-        return StatementMark(self.buffer.mark(), self._depth)
+        return self.buffer.mark(), self._depth
 
     def unwind(self, mark: StatementMark | None, error: BaseException) -> None:
         """Bring the buffer to what is really there, after a statement that a Python exception left.
@@ -294,9 +290,12 @@ class Capture:
             return
         if self._passed_through_us(error):
             self._poison(error)
-        if mark is not None and self._depth > mark.depth and self.poison is None:
-            self.buffer.truncate(self._marks[mark.depth])
-            self._depth = mark.depth
+        if mark is None or self.poison is not None:
+            return
+        _, depth = mark
+        if self._depth > depth:
+            self.buffer.truncate(self._marks[depth])
+            self._depth = depth
 
     def add(self, event: Event) -> None:
         """Append an event that no hook reports."""
@@ -321,7 +320,7 @@ class Capture:
         replaying the statement writes them again. Rows reported of other tables (the cascades of DROP TABLE) stay,
         before the statement.
         """
-        self.buffer.drop_runs(mark.mark, _is_new)
+        self.buffer.drop_runs(mark[0], _is_new)
         self._late.forget_new()
         self.buffer.add(event)
         self.schema_changed()

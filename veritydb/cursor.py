@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from veritydb.planner import Plan
     from veritydb.session import Session
 
+_ApswCursor = apsw.Cursor
 _NO_ROWS: Iterator[Any] = iter(())
 _WARNS_OF_NAMES = sys.version_info >= (3, 12)
 _RECURSIVE = "Recursive use of cursors not allowed."
@@ -150,7 +151,8 @@ class Cursor:
                     except Exception as error:
                         self._row = self._step_failure(error, in_hand=0)
             else:
-                self._rows = self._fetched(rows, count)
+                # The session has fetched the rows already, because the statement wrote.
+                self._rows = iter(rows)
                 self._row = next(self._rows, None)
             self._lastrowid = session.db.last_insert_rowid()
         except Exception:
@@ -263,7 +265,7 @@ class Cursor:
                 taken = list(islice(source, size - 1))
                 self._row = next(source, None) if len(taken) == size - 1 else None
             else:  # sqlite3 takes no number, 0 and negative ones for all.
-                taken = source.fetchall() if isinstance(source, apsw.Cursor) else list(source)
+                taken = source.fetchall() if source.__class__ is _ApswCursor else list(source)
                 self._row = None
             taken.insert(0, first)
         except Exception as error:
@@ -311,14 +313,6 @@ class Cursor:
         session.plans.pop(sql, None)
         return session._plan(sql, bindings)
 
-    def _fetched(self, rows: list[Any], count: int) -> Iterator[Any]:
-        # The session has fetched the rows already, because the statement wrote. Until the last of them is fetched here,
-        # the row count of a RETURNING is 0, as in sqlite3.
-        if rows and count >= 0:
-            self._rowcount = 0
-        yield from rows
-        self._rowcount = count
-
     def _keep_rows(self) -> None:
         # The connection is about to leave its database: what this cursor has yet to give comes into memory.
         if self._row is not None and isinstance(self._rows, apsw.Cursor):
@@ -365,10 +359,13 @@ class Cursor:
         doc="For each column of the last statement its name and six times None; None if the statement returns no rows.",
     )
     lastrowid = property(attrgetter("_lastrowid"), doc="Row id of the row inserted last; None before any statement.")
-    rowcount = property(
-        attrgetter("_rowcount"),
-        doc="Rows that the last INSERT, UPDATE, DELETE or REPLACE changed; -1 after any other statement.",
-    )
+
+    @property
+    def rowcount(self) -> int:
+        """Rows that the last INSERT, UPDATE, DELETE or REPLACE changed; -1 after any other statement."""
+        count = self._rowcount
+        # Until the last row of a RETURNING is fetched, it is 0, as in sqlite3.
+        return 0 if count > 0 and self._row is not None else count
 
     # Conversion -------------------------------------------------------------------------------------------------------
 

@@ -33,8 +33,8 @@ _BEFORE_FIRST_USE = frozenset({"encoding", "page_size", "auto_vacuum"})
 
 def run_rows(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> Ran:
     """Run a statement that writes rows of the main database. Rows that it returns are fetched at once."""
-    bare = session.enter(plan)
     capture, counters, db = session.capture, session.counters, session.db
+    bare = not (capture.joined and db.in_transaction) and session.enter(plan)
     mark = session.statement_mark()
     rows = None
     try:

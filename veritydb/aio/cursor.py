@@ -72,7 +72,7 @@ class Cursor:
     @property
     def rowcount(self) -> int:
         """Rows that the last INSERT, UPDATE, DELETE or REPLACE changed; -1 after any other statement."""
-        return self._cursor.rowcount  # type: ignore[no-any-return]  # the below has no type
+        return self._cursor.rowcount
 
     @property
     def lastrowid(self) -> int | None:
