@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from veritydb.planner import Plan
     from veritydb.session import Session
 
-_ApswCursor = apsw.Cursor
 _NO_ROWS: Iterator[Any] = iter(())
 _WARNS_OF_NAMES = sys.version_info >= (3, 12)
 _RECURSIVE = "Recursive use of cursors not allowed."
@@ -265,7 +264,7 @@ class Cursor:
                 taken = list(islice(source, size - 1))
                 self._row = next(source, None) if len(taken) == size - 1 else None
             else:  # sqlite3 takes no number, 0 and negative ones for all.
-                taken = source.fetchall() if source.__class__ is _ApswCursor else list(source)
+                taken = source.fetchall() if isinstance(source, apsw.Cursor) else list(source)
                 self._row = None
             taken.insert(0, first)
         except Exception as error:
