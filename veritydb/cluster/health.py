@@ -10,7 +10,6 @@ interface, or on a network that only monitors reach.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 from collections.abc import Awaitable, Callable, Generator, MutableMapping
@@ -23,6 +22,7 @@ from veritydb.cluster.config import Address
 from veritydb.cluster.listening import listen, take
 from veritydb.cluster.metrics import Metrics
 from veritydb.cluster.status import State, Status
+from veritydb.impatience import Impatient
 
 CONNECTIONS_MAX = 64
 REQUEST_SECONDS = 5.0
@@ -105,20 +105,5 @@ class _Server(uvicorn.Server):
         yield
 
 
-class _Protocol(H11Protocol):
-    """Cuts off whoever does not say what they want."""
-
-    _patience: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self._patience = self.loop.call_later(REQUEST_SECONDS, self._lose_patience)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-        super().connection_lost(exc)
-
-    def _lose_patience(self) -> None:
-        if self.cycle is None:  # pyright: ignore[reportUnnecessaryComparison]  uvicorn's stub forgets None
-            self.transport.abort()
+class _Protocol(Impatient, H11Protocol):
+    request_seconds = REQUEST_SECONDS

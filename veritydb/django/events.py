@@ -30,11 +30,11 @@ from starlette.datastructures import QueryParams
 
 from veritydb.sse.callers import Caller
 from veritydb.sse.endpoints import STREAM_HEADERS, Wanted, wanted_by
-from veritydb.sse.hub import piece_of, retry_text
 from veritydb.sse.problems import MEDIA_TYPE, Problem
 from veritydb.sse.rights import Role, bind
 from veritydb.sse.service import Service
 from veritydb.sse.settings import Settings
+from veritydb.sse.stream import retry_text, text_of
 
 RoleOf = Callable[[HttpRequest], "Role | Awaitable[Role | None] | None"]
 
@@ -80,10 +80,10 @@ def event_stream(role: RoleOf, *, using: str = "default", settings: Settings | N
 async def _pieces(service: Service, caller: Caller, wanted: Wanted) -> AsyncIterator[bytes]:
     async with service.hub.stream(caller, *wanted) as stream:
         yield retry_text(stream)
-        async for messages in stream.messages():
+        async for piece in stream.pieces():
             # While this is suspended Django is sending; a client that takes nothing is given up.
             stream.begin_sending()
-            yield piece_of(messages)
+            yield text_of(piece)
             stream.sending = False
 
 

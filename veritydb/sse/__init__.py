@@ -14,6 +14,9 @@ is an ASGI application; ``veritydb serve clinic.db`` runs it. It needs ``pip ins
 ``guarded``     a connection on which one can only read, and only what one may see
 ``past``        databases as of earlier offsets
 ``queries``     questions to now and to the past
+``pieces``      what a stream takes at once
+``pipes``       a client's connection, written to without its task
+``stream``      one client's stream
 ``hub``         the streams of one event loop, over one feed
 ``service``     one database and all of the above
 ``endpoints``   the addresses

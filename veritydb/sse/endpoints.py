@@ -20,12 +20,13 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from veritydb.events import Value
 from veritydb.sse.callers import COOKIE, Caller, moment_text
-from veritydb.sse.hub import Stream, piece_of, retry_text
 from veritydb.sse.messages import Asked, time_text
+from veritydb.sse.pipes import pipe_of
 from veritydb.sse.problems import MEDIA_TYPE, Problem
 from veritydb.sse.queries import CONSISTENCIES
 from veritydb.sse.rights import Rights
 from veritydb.sse.service import Service
+from veritydb.sse.stream import Stream, retry_text, text_of
 from veritydb.sse.values import sql_value
 from veritydb.subscriptions.updates import ACTIONS, Cursor
 
@@ -80,14 +81,16 @@ class Events:
                 await send({"type": "http.response.body", "body": b""})
                 return
             # What is sent from now on is the server's business alone: no middleware of ours has to see each piece.
-            await _until_gone(receive, _serve(stream, scope.get(DIRECT, send)))
+            direct = scope.get(DIRECT, send)
+            stream.pipe = pipe_of(direct)
+            await _until_gone(receive, _serve(stream, direct))
 
 
 async def _serve(stream: Stream, send: Send) -> None:
     await send({"type": "http.response.body", "body": retry_text(stream), "more_body": True})
-    async for messages in stream.messages():
+    async for piece in stream.pieces():
         stream.begin_sending()
-        await send({"type": "http.response.body", "body": piece_of(messages), "more_body": True})
+        await send({"type": "http.response.body", "body": text_of(piece), "more_body": True})
         stream.sending = False
     await send({"type": "http.response.body", "body": b""})
 
@@ -138,17 +141,16 @@ async def _serve_frames(stream: Stream, socket: WebSocket) -> None:
         stream.touch()
 
     try:
-        async for messages in stream.messages():
-            if isinstance(messages, Problem):
-                await write(json.dumps({"event": "problem", "data": messages.body}))
+        async for piece in stream.pieces():
+            if isinstance(piece, Problem):
+                await write(json.dumps({"event": "problem", "data": piece.body}))
                 # 1008: policy; 1012: the server restarts (RFC 6455 and its registry).
-                await socket.close(1008 if messages.kind == "token-expired" else 1012)
+                await socket.close(1008 if piece.kind == "token-expired" else 1012)
                 return
-            if not messages:
+            if not piece:
                 await write('{"event":"heartbeat"}')
-            for message in messages:
-                for frame in _frames(message.sse):
-                    await write(frame)
+            for frame in _frames(piece):
+                await write(frame)
     except WebSocketDisconnect:
         pass
 

@@ -18,13 +18,13 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from veritydb.errors import ConfigurationError
+from veritydb.impatience import Impatient
 from veritydb.sse.service import Service
 
 REQUEST_SECONDS = 10.0
@@ -146,24 +146,8 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-class _Protocol(HttpToolsProtocol):
-    """Cuts off whoever does not say what they want."""
-
-    _patience: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self._patience = self.loop.call_later(REQUEST_SECONDS, self._lose_patience)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-        super().connection_lost(exc)
-
-    def _lose_patience(self) -> None:
-        # A connection that has become a WebSocket has another protocol by now.
-        if self.cycle is None and self.transport.get_protocol() is self:  # pyright: ignore[reportUnnecessaryComparison]  uvicorn's stub forgets None
-            self.transport.abort()
+class _Protocol(Impatient, HttpToolsProtocol):
+    request_seconds = REQUEST_SECONDS
 
 
 logging.getLogger("uvicorn.error").addFilter(lambda record: "without completing response" not in record.getMessage())

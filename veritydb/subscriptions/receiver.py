@@ -207,7 +207,7 @@ class Receiver:
     def choose(self, batch: Batch, seen: Position) -> Sequence[Any]:
         """Return what is wanted of a batch and lies behind ``seen``: objects with a ``cursor``.
 
-        :mod:`veritydb.sse.hub` has a receiver whose objects are ready-made text.
+        :mod:`veritydb.sse.pieces` has a receiver whose objects are ready-made text.
         """
         chosen = batch.select(self.selection)
         if chosen and seen >= chosen[0].cursor.position:
