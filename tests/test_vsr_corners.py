@@ -417,6 +417,17 @@ def test_headers_are_taken_as_far_as_they_connect_and_asked_for_in_pieces() -> N
     assert replica.commit_min == 9
 
 
+def test_what_connects_the_log_need_not_be_asked_for_where_it_is_on_disk() -> None:
+    """Seed 650735274071: nobody had the header in memory any more, and the one who had its entry did not look."""
+    stage = group("ask 1 a", "deliver 1->0", "ask 1 b", "deliver 1->0", "cut 1->0", "pass 6", "ask 1 c", "ask 1 d", "pass 6")
+    replica, others = stage.replicas[0], stage.replicas[1].headers
+    assert (replica.head, replica.commit_min, max(others)) == (3, 1, 5)
+    stage.hear(0, start_view(4, [Entry(others[5], b"")], commit=5))
+    assert (replica.chain_min, replica._unwritten) == (5, {5}), "it is not known what op 4 is"
+    stage.hear(0, Headers(0, 4, 1, (others[4],)))
+    assert (replica.chain_min, replica._unwritten) == (2, {4, 5})
+
+
 def test_headers_are_sent_as_far_as_they_are_here() -> None:
     stage = group("ask 1 a", "pass 6")
     replica = stage.replicas[0]
@@ -424,6 +435,8 @@ def test_headers_are_sent_as_far_as_they_are_here() -> None:
     assert stage.hear(0, GetHeaders(0, 1, 2, 3, 9)) == []
     assert stage.hear(0, GetHeaders(0, 1, 2, 2, 1)) == []
     del replica.headers[1]
+    assert stage.hear(0, GetHeaders(0, 1, 2, 0, 2)) == ["0 -> 2  Headers 2@1 1@1 0@0"], "its entry is on disk"
+    replica.durable[1] = None
     assert stage.hear(0, GetHeaders(0, 1, 2, 0, 2)) == ["0 -> 2  Headers 2@1"]
     assert stage.hear(0, GetHeaders(0, 1, 2, 0, 1)) == []
 
@@ -485,7 +498,7 @@ def test_nothing_is_acknowledged_above_an_op_that_never_was_here_though_its_slot
     held = replica.durable[4]
     assert held is not None
     stage.disks[0].entries[4] = None
-    stage.hear(0, GetPrepare(0, 1, 2, 4, held[1]))
+    stage.hear(0, GetPrepare(0, 1, 2, 4, held.checksum))
     assert replica.faulty == {4}
     stage.play("hold 0", "ask 1 x", "deliver 1->0", "ask 1 y", "deliver 1->0")
     writes = stage.held[0]
@@ -743,14 +756,14 @@ def test_a_log_whose_end_others_know_by_number_alone_is_adopted_by_who_knows_it(
     assert replica.status is Status.NORMAL
 
 
-def test_a_view_that_is_not_told_of_by_its_primary_is_not_started() -> None:
+def test_a_view_that_no_member_of_it_tells_of_is_not_started() -> None:
     stage = group()
     entries = [Entry(stage.replicas[0].headers[1], b"")]
     good = start_view(2, entries)
     for bad in (
         good._replace(view=0, src=0),
         good._replace(src=0),
-        good._replace(src=1),
+        good._replace(src=7),
         good._replace(members=()),
         good._replace(op=2),
         good._replace(headers=()),

@@ -30,7 +30,7 @@ def test_a_whole_log_is_found():
     assert not journal.faulty
     assert not journal.head_uncertain
     assert [journal.headers[op].op for op in range(5)] == [0, 1, 2, 3, 4]
-    assert journal.durable[4] == (4, LOG[3].header.checksum)
+    assert journal.durable[4] == LOG[3].header
     assert journal.entries[3] == LOG[2]
 
 

@@ -118,7 +118,7 @@ BUGS: tuple[Planted, ...] = (
                 "vsr.core",
                 "        if isinstance(what, _EntryWrite):\n            header = self.headers.get(what.op)\n",
                 "        if isinstance(what, _EntryWrite):\n            header = self.headers.get(what.op)\n"
-                "            self.durable[self._slot(what.op)] = (what.op, what.checksum)\n"
+                "            self.durable[self._slot(what.header.op)] = what.header\n"
                 "            self._advance_durable()\n            self._on_durable(self.commit_max)\n",
             ),
         ),

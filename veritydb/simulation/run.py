@@ -124,12 +124,13 @@ class Run:
         world.people.finishing = True
         self.core = core = self._choose_core()
         world.network.heal()
+        reached = set(core)
         for member, node in world.nodes.items():
             node.doom = -1
             node.disk.slowness = 1
             node.disk.habits = node.disk.habits._replace(lost=0, misdirected=0, failed=0, unreadable=0)
-            if member not in core:
-                self._leave_outside(node)
+            if member not in core and self._leave_outside(node):
+                reached.add(member)
         for member in core:
             node = world.nodes[member]
             if node.inbox is not None:
@@ -139,7 +140,7 @@ class Run:
                 world.after(1, world.revive, member, node.incarnation)
         clients = self.clients
         clients.finishing = True
-        clients.members = list(core)
+        clients.members = sorted(reached)
         clients.forget_trust()
         deadline = world.now + CONVERGE
         for client in clients.all:
@@ -166,17 +167,19 @@ class Run:
             if started > CALM_VIEWS:
                 raise Violation("who is outside does not disturb a healthy core", f"{started} views have started")
 
-    def _leave_outside(self, node: Node) -> None:
-        """What is not of the core is dead, or is cut off in some way."""
-        world, core = self.world, self.core
+    def _leave_outside(self, node: Node) -> bool:
+        """What is not of the core is dead, or is cut off in some way. Return whether clients reach it."""
+        world = self.world
         chance = world.chance.split("outside")
         if chance.happens(350_000):
             node.dead = True
             world.crash(node.member)
-            return
-        inward = [(node.member, other) for other in (*world.nodes, CLIENTS) if other != node.member]
-        outward = [(other, node.member) for other in (*world.nodes, CLIENTS) if other != node.member]
+            return False
         shape = chance.pick((0, 1, 1, 2, 3, 4, 4))
+        # Who has links left may be primary by right, of a quorum that it hears and that hears it.
+        others = [other for other in (*world.nodes, *((CLIENTS,) if shape < 3 else ())) if other != node.member]
+        inward = [(node.member, other) for other in others]
+        outward = [(other, node.member) for other in others]
         if shape >= 3:  # Some it hears, and some hear it; or each of the others one or the other.
             each = [chance.below(4 if shape == 3 else 2) for _ in inward]
             links = [link for link, what in zip(inward, each, strict=True) if what in (0, 2)]
@@ -184,7 +187,7 @@ class Run:
         else:
             links = inward if shape == 0 else outward if shape == 1 else inward + outward
         world.network.cut(links)
-        del core
+        return shape >= 3
 
     def _choose_core(self) -> tuple[int, ...]:
         world, people = self.world, self.world.people

@@ -45,13 +45,11 @@ class CannotStart(Exception):
 
 
 class _EntryWrite(NamedTuple):
-    op: int
-    checksum: bytes
+    header: Header
 
 
 class _HeaderWrite(NamedTuple):
-    op: int
-    checksum: bytes
+    header: Header
 
 
 class _Invalidation(NamedTuple):
@@ -105,6 +103,7 @@ class Core:
         self.chain_min = min(journal.headers)
         self.bodies = journal.entries
         self.durable = journal.durable
+        """Of each slot, the header of the entry that both places of it hold."""
         self.faulty = journal.faulty
         self.head_uncertain = journal.head_uncertain
         self.durable_to = block.checkpoint.op
@@ -298,7 +297,7 @@ class Core:
 
     def _durable_checksum(self, op: int) -> bytes | None:
         held = self.durable[op % self.options.slots]
-        return held[1] if held is not None and held[0] == op else None
+        return held.checksum if held is not None and held.op == op else None
 
     def _is_durable(self, op: int) -> bool:
         header = self.headers.get(op)
@@ -374,9 +373,14 @@ class Core:
     def _extend_chain(self) -> None:
         """Follow known headers downwards from where the chain ends."""
         while self.chain_min > self.commit_min + 1:
+            parent = self.headers[self.chain_min].parent
             below = self.headers.get(self.chain_min - 1)
-            if below is None or below.checksum != self.headers[self.chain_min].parent:
-                return
+            if below is None or below.checksum != parent:
+                # Its entry may be here all the same, from before what connects it was forgotten.
+                below = self.durable[self._slot(self.chain_min - 1)]
+                if below is None or below.checksum != parent:
+                    return
+                self._set_header(below)
             self.chain_min -= 1
             if not self._is_durable(self.chain_min):
                 self._unwritten.add(self.chain_min)
@@ -420,7 +424,7 @@ class Core:
             self._entry_writes += 1
             held = self.durable[slot]
             self.durable[slot] = None
-            if held is not None and held[0] == op and slot not in self.faulty:
+            if held is not None and held.op == op and slot not in self.faulty:
                 # The op was here in another version. Its header is taken back first: were it left to stand beside an
                 # entry that a crash has torn, nobody could tell what was lost.
                 token = self._write(Zone.HEADER, slot, blank(slot))
@@ -430,24 +434,25 @@ class Core:
 
     def _write_entry(self, entry: Entry, slot: int) -> None:
         token = self._write(Zone.ENTRY, slot, entry.raw)
-        self._writes[token] = _EntryWrite(entry.header.op, entry.header.checksum)
+        self._writes[token] = _EntryWrite(entry.header)
 
     def _write_done(self, token: int) -> None:
         what = self._writes.pop(token, None)
         if isinstance(what, _EntryWrite):
-            header = self.headers.get(what.op)
-            if header is not None and header.checksum == what.checksum:
-                after = self._write(Zone.HEADER, self._slot(what.op), header.raw)
-                self._writes[after] = _HeaderWrite(what.op, what.checksum)
+            written, header = what.header, self.headers.get(what.header.op)
+            if header is not None and header.checksum == written.checksum:
+                after = self._write(Zone.HEADER, self._slot(written.op), written.raw)
+                self._writes[after] = _HeaderWrite(written)
             else:
-                self._free_slot(self._slot(what.op))
+                self._free_slot(self._slot(written.op))
         elif isinstance(what, _HeaderWrite):
-            slot = self._slot(what.op)
-            self.durable[slot] = (what.op, what.checksum)
+            written = what.header
+            slot = self._slot(written.op)
+            self.durable[slot] = written
             self.faulty.discard(slot)
-            current = self._is_durable(what.op)
+            current = self._is_durable(written.op)
             if current:
-                self._unwritten.discard(what.op)
+                self._unwritten.discard(written.op)
             self._free_slot(slot)
             if current:
                 before = self.durable_to

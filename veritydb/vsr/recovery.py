@@ -77,13 +77,13 @@ def recover(image: Image, block: Superblock, options: Options) -> Journal:
     checkpoint = block.checkpoint.op
     cap = op_cap(checkpoint, options)
     slots = [_slot(number, image, block, options) for number in range(options.slots)]
-    durable: list[tuple[int, bytes] | None] = [None] * options.slots
+    durable: list[Header | None] = [None] * options.slots
     faulty: set[int] = set()
     torn: list[_Slot] = []
     for slot in slots:
         entry, header = slot.entry, slot.header
         if entry is not None and header is not None and entry.header.checksum == header.checksum:
-            durable[slot.number] = (header.op, header.checksum)
+            durable[slot.number] = header
         elif slot.candidate > cap:
             pass  # Nothing above the checkpoint can have been here, and what is below it is of no use any more.
         elif entry is not None and entry.header.op == slot.candidate:
@@ -120,7 +120,7 @@ def recover(image: Image, block: Superblock, options: Options) -> Journal:
         if slot.number in faulty and slot.header_fresh and slot.candidate not in entries and _rewritable(slot):
             faulty.discard(slot.number)  # Its op was given up by a view change, or lies beyond what was cut.
         held = durable[slot.number]
-        if held is not None and held[0] > head:
+        if held is not None and held.op > head:
             durable[slot.number] = None  # Not of this log, or never acknowledged.
     unfinished = {
         slot.number

@@ -70,12 +70,14 @@ class Repairing(Normal):
     def _repair(self) -> None:
         """Ask for what is missing, of a member drawn by lot. Runs on its timer for as long as something is."""
         self._start_timer("repair", self.options.repair, spread=2)
-        if self.status is Status.RECOVERING_HEAD or (self.status is Status.VIEW_CHANGE and not self._may_repair()):
+        # In a view change nobody knows yet which log it will be, but what is committed is in each of them.
+        top = self.head if self.status is Status.NORMAL or self._knows_log() else self.commit_max
+        if self.status is Status.RECOVERING_HEAD or (top < self.head and top == self.commit_min):
             return
         peer = self._peer()
         if peer is None:
             return
-        missing = list(islice(self._missing(), self.options.repairs_max))
+        missing = list(islice((header for header in self._missing() if header.op <= top), self.options.repairs_max))
         self._count_vain(lacks=bool(missing) or not self._chain_complete)
         if not self._chain_complete:
             low = max(self.commit_min + 1, self.chain_min - self.options.headers_max)
@@ -101,8 +103,8 @@ class Repairing(Normal):
         else:
             self._asked_in_vain += 1
 
-    def _may_repair(self) -> bool:
-        """Whether this member, in a view change, knows whose log it repairs."""
+    def _knows_log(self) -> bool:
+        """Whether this member, in a view change, has the log of the view to come."""
         raise NotImplementedError
 
     def on_headers(self, message: Headers) -> None:
@@ -142,11 +144,12 @@ class Repairing(Normal):
         """Send the headers asked for, in one chain from the highest."""
         headers: list[Header] = []
         top = min(message.op_max, self.head)
-        if top < self.chain_min and top > self.commit_min:
-            return
         for op in range(top, max(message.op_min, top - self.options.headers_max + 1) - 1, -1):
             header = self.headers.get(op)
-            if header is None or (op < self.chain_min and op > self.commit_min):
+            if header is None or self.commit_min < op < self.chain_min:
+                # Not known to be of this log. Whoever asks can tell, for the header above names it.
+                header = self.durable[self._slot(op)]
+            if header is None or header.op != op or (headers and headers[-1].parent != header.checksum):
                 break
             headers.append(header)
         if headers:

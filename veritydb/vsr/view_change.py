@@ -51,6 +51,10 @@ class ViewChange(Repairing):
         self.elected = False
         """Whether this member, whose turn it is, has adopted a log for ``view``."""
         self._start_sent = False
+        self._elected_in_vain = 0
+        """Repairs since this member was elected, or since one of them last brought something."""
+        self._elected_at = (0, 0, 0)
+        """What it had then: applied up to, headers down to, entries missing."""
         self._installing = False
         """Whether the log of ``view`` has been installed, and is not durable yet."""
         self._committed_log = False
@@ -229,6 +233,7 @@ class ViewChange(Repairing):
                 return
             suffix.append(known)
         self.elected = True
+        self._elected_in_vain = 0
         self.log_view = self.view
         self._install_suffix(tuple(suffix))
         self.commit_max = min(max(self.commit_max, chosen.floor), self.head)
@@ -240,16 +245,23 @@ class ViewChange(Repairing):
 
     def _repair(self) -> None:
         super()._repair()
-        if self._asked_in_vain <= PATIENCE:
-            return
-        if self.status is Status.NORMAL and not self.is_primary:
+        if self.elected and self.status is Status.VIEW_CHANGE:
+            self._repair_in_office()
+        elif self._asked_in_vain > PATIENCE and self.status is Status.NORMAL and not self.is_primary:
             self._fall_behind()  # The primary tells of its checkpoint. It may have fallen silent, waiting for us.
-        elif self.elected and self.status is Status.VIEW_CHANGE:
+
+    def _repair_in_office(self) -> None:
+        # Counted anew for each election, unlike what was asked for in vain before: this log's end may be another one,
+        # and so may be who can help.
+        now = (self.commit_min, self.chain_min, len(self._unwritten))
+        self._elected_in_vain = self._elected_in_vain + 1 if now == self._elected_at else 0
+        self._elected_at = now
+        if self._elected_in_vain > PATIENCE:
             # What this log lacks, nobody has any more: others have a snapshot instead, or who had it is gone and it may
             # be denied. Those who have installed the view wait for its primary; only it can tell that none will come.
             self._enter_view_change(self.view + 1)
 
-    def _may_repair(self) -> bool:
+    def _knows_log(self) -> bool:
         return self.elected or self._installing or self._committed_log
 
     def _progress(self) -> None:
@@ -302,13 +314,22 @@ class ViewChange(Repairing):
         )
 
     def on_get_view(self, message: GetView) -> None:
-        """Tell a member that asks that the view runs, and how its log ends."""
-        if message.view <= self.view and self.is_primary and (self.status is Status.NORMAL or self._start_sent):
+        """Tell a member that asks that the view runs, and how its log ends.
+
+        A backup tells what its primary has told it: a member that cannot hear the primary follows all the same. Its
+        answer is as good as a StartView of the primary's that was long under way, so it does not do for somebody who
+        must be sure of what it acknowledged in this view, who waits for its own nonce.
+        """
+        if message.view > self.view:
+            return
+        if self.is_primary and (self.status is Status.NORMAL or self._start_sent):
             if message.src not in self.members and (
                 message.src in self._learners or len(self._learners) < self.options.learners_max
             ):
                 self._learners.setdefault(message.src, 0)
             self._send(message.src, self._start_message(message.nonce))
+        elif self.status is Status.NORMAL:
+            self._send(message.src, self._start_message(0))
 
     def _ask_for_view(self, view: int) -> None:
         """Ask the primary of ``view`` how its log ends; again and again, on a timer, until it is told."""
@@ -335,9 +356,7 @@ class ViewChange(Repairing):
         """Take the log's end of a view that has started."""
         if message.view < self.view or message.src == self.member or not message.members:
             return
-        if message.src != message.members[message.view % len(message.members)]:
-            return
-        if not is_chain(message.headers, message.op):
+        if message.src not in message.members or not is_chain(message.headers, message.op):
             return
         if self.status is Status.RECOVERING_HEAD:
             # One that was sent before the crash may be older than what was acknowledged after it.
@@ -378,7 +397,8 @@ class ViewChange(Repairing):
             self._start_timer("view_change", self.options.view_change, spread=self.options.view_change // 2)
             self._persist()
         else:
-            self._heard_primary()
+            if message.src == self.primary_of(self.view):
+                self._heard_primary()
             self._on_durable(self.commit_max)
         self._apply()
         self._repair()
@@ -511,6 +531,14 @@ class ViewChange(Repairing):
                 self._ask_for_view(message.view)
             else:
                 self._enter_view_change(message.view)
+        if message.view == message.log_view >= self.view and self._misses_primary(message):
+            self._send(message.src, GetView(self.epoch, message.view, self.member, self._view_nonce))
+
+    def _misses_primary(self, message: Ping | Pong) -> bool:
+        """Whether a view goes on elsewhere, of which this member would have heard if it heard the view's primary."""
+        if message.view > self.view or self.status is not Status.NORMAL:
+            return not self.elected
+        return self.member in self.exit_votes and message.commit_max > self.commit_max
 
 
 def is_chain(headers: tuple[Header, ...], head: int) -> bool:
