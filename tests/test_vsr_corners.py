@@ -335,10 +335,30 @@ def test_what_is_being_written_is_not_asked_for() -> None:
 # ---- what may not happen
 
 
-def test_a_broken_invariant_is_raised_and_nothing_is_done() -> None:
+@pytest.mark.parametrize(
+    ("what", "value", "complaint"),
+    [
+        ("commit_max", 7, "commit points"),
+        ("commit_min", 7, "commit points"),
+        ("log_view", 2, "log_view above view"),
+        ("headers", {}, "the header at the head"),
+        ("view", 2, "normal without the view's log"),
+        ("epoch", 1, "before the view is durable"),
+        ("_entry_writes", 99, "too many writes"),
+    ],
+)
+def test_a_broken_invariant_is_raised_and_nothing_is_done(what: str, value: object, complaint: str) -> None:
     stage = group()
-    stage.replicas[0].commit_max = 7
-    with pytest.raises(ProtocolError, match="commit points"):
+    setattr(stage.replicas[0], what, value)
+    with pytest.raises(ProtocolError, match=complaint):
+        stage.replicas[0].check()
+
+
+def test_a_log_with_an_uncommitted_end_beyond_the_pipeline_is_a_broken_invariant() -> None:
+    stage = group()
+    replica = stage.replicas[0]
+    replica.head = replica.commit_max + replica.options.pipeline_max + 1
+    with pytest.raises(ProtocolError, match="uncommitted end"):
         stage.happen(0, Tick())
 
 
