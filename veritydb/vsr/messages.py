@@ -21,8 +21,8 @@ Commit           primary -> all         heartbeat: what is committed; asks for a
 CommitAck        member -> primary      the answer: I am in your view
 ExitView         member -> all          I want to leave this view
 JoinView         member -> all          I have left all views below: my log's end, for the next primary to choose from
-StartView        primary -> all         the view has started: its log's end
-GetView          member -> primary      tell me StartView
+StartView        primary -> all         the view has started: its log's end; a backup tells it who asks
+GetView          any -> any             tell me StartView
 GetHeaders       any -> any             headers of a range of ops, and Headers, the answer
 GetPrepare       any -> any             one entry by op and checksum, and Repair, the answer
 GetSnapshot      any -> any             a piece of a snapshot, and SnapshotChunk, the answer
