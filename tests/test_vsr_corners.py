@@ -439,7 +439,9 @@ def test_headers_are_taken_as_far_as_they_connect_and_asked_for_in_pieces() -> N
 
 def test_what_connects_the_log_need_not_be_asked_for_where_it_is_on_disk() -> None:
     """Seed 650735274071: nobody had the header in memory any more, and the one who had its entry did not look."""
-    stage = group("ask 1 a", "deliver 1->0", "ask 1 b", "deliver 1->0", "cut 1->0", "pass 6", "ask 1 c", "ask 1 d", "pass 6")
+    stage = group(
+        "ask 1 a", "deliver 1->0", "ask 1 b", "deliver 1->0", "cut 1->0", "pass 6", "ask 1 c", "ask 1 d", "pass 6"
+    )
     replica, others = stage.replicas[0], stage.replicas[1].headers
     assert (replica.head, replica.commit_min, max(others)) == (3, 1, 5)
     stage.hear(0, start_view(4, [Entry(others[5], b"")], commit=5))

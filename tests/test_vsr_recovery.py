@@ -137,6 +137,17 @@ def test_a_torn_write_too_far_below_the_head_is_no_torn_write():
     assert journal.head_uncertain
 
 
+def test_a_torn_write_below_a_header_that_was_torn_leaves_no_doubt():
+    """Seed 23000043: three writes were under way when the power failed, and a group of one took that for damage."""
+    made = disk(LOG[:2])
+    made.entries[3] = b"torn"
+    made.entries[4], made.headers[4] = LOG[3].raw, b"torn"
+    journal = opened(made)
+    assert not journal.faulty
+    assert not journal.head_uncertain
+    assert journal.head == 2
+
+
 def test_a_torn_write_below_another_doubt_is_a_doubt():
     made = disk(LOG[:2])
     made.entries[3] = b"torn"

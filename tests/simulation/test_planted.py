@@ -40,6 +40,16 @@ def test_planting_leaves_the_installed_code_as_it_is() -> None:
     assert simulate(draw(3)).failure is None
 
 
+def test_a_copy_is_whole_its_replicas_use_its_own_kernel() -> None:
+    """They did not: ``from veritydb import kernel`` gave each copy the installed one, and no bug of the kernel's was found."""
+    copy = patched([Replacement("veritydb.kernel.machine", "class _Work", "class Planted:\n    pass\n\n\nclass _Work")])
+
+    assert copy.core.kernel is copy.kernel
+    assert hasattr(copy.kernel.machine, "Planted")
+    assert installed().core.kernel is installed().kernel is __import__("veritydb.kernel", fromlist=["kernel"])
+    assert not hasattr(installed().kernel.machine, "Planted")
+
+
 QUICKLY_CAUGHT = [bug for bug in BUGS if bug.quick]
 
 

@@ -109,7 +109,7 @@ class Output(NamedTuple):
     effects: tuple[Effect, ...]
 
 
-_REFUSALS = {
+REFUSALS = {
     Verdict.CHANGED: encode_reply(Refused(Refusal.REQUEST_CHANGED)),
     Verdict.OLD: encode_reply(Refused(Refusal.REQUEST_OLD)),
     Verdict.AHEAD: encode_reply(Refused(Refusal.REQUEST_AHEAD)),
@@ -225,7 +225,7 @@ class _Work:
             return make(Output, (client, session, number, reply, effects))
         if isinstance(what, Duplicate):
             return Output(client, self.sessions[client].session, number, what.reply, ())
-        return Output(client, session, number, _REFUSALS[what], ())
+        return Output(client, session, number, REFUSALS[what], ())
 
     def _make_room(self) -> int:
         """End the session that has been silent for longest if there is no room. Returns the new session's number."""

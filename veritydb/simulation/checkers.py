@@ -53,6 +53,7 @@ class Checkers:
         self.world = world
         code = world.code
         self._kernel = code.kernel
+        self._refusals = frozenset(code.kernel.machine.REFUSALS.values())
         self.normal = code.core.Status.NORMAL
         self._looks: dict[type, Any] = {
             code.effects.Send: self._on_send,
@@ -417,7 +418,7 @@ class Checkers:
         known = self.executed.get(key)
         if known is None:
             self.executed[key] = (op, output.reply)
-        elif output.effects:
+        elif output.effects or (output.number and output.reply not in {known[1], *self._refusals}):
             raise Violation("a request is executed once", f"ops {known[0]} and {op}")
 
     # Bounds

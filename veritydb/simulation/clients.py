@@ -134,7 +134,7 @@ class Client:
         elif dice < 86 and self.used:
             self._resolve(*chance.pick(self.used))
         elif dice < 90:
-            self._resolve(stream, chance.octets(16))
+            self._forbid(stream, chance.octets(16))
         elif dice < 93:
             self._ask(CreateStream(stream, _PLACEMENT), stream, Create())
         elif dice < 95 and clients.extra < 8:
@@ -159,10 +159,18 @@ class Client:
         )  # fmt: skip
         record = header + body
         asked = Add(ids, belief.next_offset, belief.hash, chain_hash(belief.hash, record))
-        self.used.append((stream, ids[-1]))
+        self._use(stream, ids[-1])
+        self._ask(Append(ids[:-1], record), stream, asked)
+
+    def _forbid(self, stream: bytes, id_: bytes) -> None:
+        """Ask for an id that nobody has used; somebody may try it later."""
+        self._use(stream, id_)
+        self._resolve(stream, id_)
+
+    def _use(self, stream: bytes, id_: bytes) -> None:
+        self.used.append((stream, id_))
         if len(self.used) > 16:
             self.used.pop(0)
-        self._ask(Append(ids[:-1], record), stream, asked)
 
     def _resolve(self, stream: bytes, id_: bytes) -> None:
         self._ask(Resolve(stream, id_, 0), stream, Ask(id_))

@@ -71,6 +71,9 @@ def patched(replacements: Sequence[Replacement]) -> Code:
     finder = _Finder(texts)
     for name in ours:
         del sys.modules[name]
+    for parent, child in _places():
+        # ``from veritydb import kernel`` takes what the package already has, and looks no further.
+        vars(sys.modules[parent]).pop(child, None)
     sys.meta_path.insert(0, finder)
     try:
         return _collect()
@@ -79,11 +82,15 @@ def patched(replacements: Sequence[Replacement]) -> Code:
         for name in [name for name in sys.modules if _is_ours(name)]:
             del sys.modules[name]
         sys.modules.update(ours)
-        # Importing a package has also set it as an attribute of the one above, which was not swapped out.
-        for name in PACKAGES:
-            if name in ours:
-                parent, _, child = name.rpartition(".")
-                setattr(sys.modules[parent], child, ours[name])
+        for parent, child in _places():
+            vars(sys.modules[parent]).pop(child, None)
+            if f"{parent}.{child}" in ours:
+                setattr(sys.modules[parent], child, ours[f"{parent}.{child}"])
+
+
+def _places() -> list[tuple[str, str]]:
+    """Return where the packages are attributes: the package above, and their names in it."""
+    return [(parent, child) for parent, _, child in (name.rpartition(".") for name in PACKAGES)]
 
 
 def source_of(module: str) -> str:

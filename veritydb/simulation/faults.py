@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from veritydb.simulation.scenario import Fault
     from veritydb.simulation.storage import Disk
-    from veritydb.simulation.world import World
+    from veritydb.simulation.world import Node, World
 
 MILLISECOND = 1_000
 _HOT = 1_500 * MILLISECOND
@@ -142,11 +142,14 @@ class Faults:
         self._cut_for("partition", links, fault.lasts)
 
     def _isolate(self, fault: Fault, chance: Chance) -> None:
-        member = fault.members[0]
+        self.cut_off(fault.members[0], fault.lasts)
+
+    def cut_off(self, member: int, lasts: int) -> None:
+        """Have nothing reach a member for so long, and nothing it says."""
         links = [(member, CLIENTS), (CLIENTS, member)]
         links += [(member, other) for other in self._world.nodes if other != member]
         links += [(other, member) for other in self._world.nodes if other != member]
-        self._cut_for("isolation", links, fault.lasts)
+        self._cut_for("isolation", links, lasts)
 
     def _one_way(self, fault: Fault, chance: Chance) -> None:
         src = fault.members[0]
@@ -231,6 +234,20 @@ class Faults:
         node.down_until = self._world.now + fault.lasts
         node.stumbles = chance.below(4)
 
+    def _thin_superblock(self, fault: Fault, chance: Chance) -> None:
+        """A crash leaves one copy of a new superblock; the process is there again, and then just that copy rots."""
+        node = self._world.nodes[fault.members[0]]
+        node.trap, node.trap_at = "superblock", 0
+        node.down_until = self._world.now + MILLISECOND
+        self._world.after(fault.lasts, self._thin_out, node, chance)
+
+    def _thin_out(self, node: Node, chance: Chance) -> None:
+        copies = node.disk.copies
+        single = [number for number, copy in enumerate(copies) if copies.count(copy) == 1]
+        if single and node.replica is not None and node.disk.rot(Zone.SUPERBLOCK, chance.pick(single)):
+            self._world.count("thin superblock")
+            node.doom, node.down_until = chance.below(12), self._world.now + MILLISECOND
+
     def _rotten_head(self, fault: Fault, chance: Chance) -> None:
         """A member ends, and the last thing it has said to be durable is not there when it comes back."""
         world = self._world
@@ -286,6 +303,13 @@ class Faults:
     def _member_leaves(self, fault: Fault, chance: Chance) -> None:
         self._world.people.wish_fewer(fault.members[0])
 
+    def _old_wish(self, fault: Fault, chance: Chance) -> None:
+        self._world.people.wish_again(chance.bits())
+
+    def _split_epoch(self, fault: Fault, chance: Chance) -> None:
+        """When the next epoch begins, somebody who has not heard of it is cut off."""
+        self._world.people.split = (fault.lasts, chance.bits())
+
     def _lose_disk(self, fault: Fault, chance: Chance) -> None:
         self._world.people.lose_disk(fault.members[0], formatted=chance.happens(500_000))
 
@@ -314,4 +338,7 @@ class Faults:
         "member comes": _member_comes,
         "member leaves": _member_leaves,
         "lost disk": _lose_disk,
+        "thin superblock": _thin_superblock,
+        "old wish": _old_wish,
+        "split epoch": _split_epoch,
     }

@@ -40,6 +40,8 @@ class People:
         """Whether other members were asked for, and no op is committed by them yet."""
         self.finishing = False
         self.refusals: dict[str, int] = {}
+        self.split: tuple[int, int] | None = None
+        """For how long, and by what chance, somebody is cut off when the next epoch begins."""
         self._task: Iterator[None] | None = None
         self._wished: dict[int, tuple[int, ...]] = {}
         """By epoch, who was asked for to follow its members."""
@@ -59,10 +61,23 @@ class People:
         if self._task is None and member in self.members and len(self.members) > self._smallest():
             self._begin(self._fewer(member))
 
+    def wish_again(self, which: int) -> None:
+        """Something that was asked for in an epoch that is over is heard once more."""
+        over = sorted(epoch for epoch in self._wished if epoch < self.epoch)
+        if over and not self.finishing:
+            epoch = over[which % len(over)]
+            self._world.count("old wish")
+            self._send(self._wished[epoch], epoch)
+
     def lose_disk(self, member: int, *, formatted: bool) -> None:
         """A member's disk is gone, if the atlas can bear it. ``formatted``: it comes back under its number."""
         world = self._world
-        if self._task is not None or member not in self.members or not world.atlas.may_lose(member):
+        if self._task is not None or member not in self.members:
+            return
+        for other, node in sorted(world.nodes.items()):
+            if other != member:
+                node.disk.mend()  # What is bad there now would be more than is promised: let it not have been.
+        if not world.atlas.may_lose(member):
             return
         world.crash(member)
         world.count("lost disk")
@@ -138,12 +153,15 @@ class People:
             yield
 
     def _ask(self, members: tuple[int, ...]) -> None:
+        self._send(members, self.epoch)
+
+    def _send(self, members: tuple[int, ...], epoch: int) -> None:
         self._number += 1
         whom = self._trust
         if whom is None or whom not in self.members:
             whom = self._chance.pick(self.members)
         self._trust = None
-        self._world.ask(whom, self._world.code.messages.Reconfigure(self.id, self._number, members, self.epoch))
+        self._world.ask(whom, self._world.code.messages.Reconfigure(self.id, self._number, members, epoch))
 
     def hear(self, member: int, message: Any) -> None:
         """Take an answer."""
@@ -186,6 +204,13 @@ class People:
         self.epochs[epoch] = members
         self.changing = True
         self._world.atlas.groups = (before, members)
+        if self.split is not None:
+            lasts, which = self.split
+            self.split = None
+            nodes = self._world.nodes
+            behind = [one for one in before if nodes[one].replica is not None and nodes[one].replica.epoch < epoch]
+            if behind:
+                self._world.plan.cut_off(behind[which % len(behind)], lasts)
 
     def epoch_runs(self) -> None:
         """The newest epoch's members have committed something: the change is over."""

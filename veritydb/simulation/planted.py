@@ -29,6 +29,8 @@ class Planted(NamedTuple):
     pitfall: str
     """Its number in VSR.md, section 14, or empty."""
     replacements: tuple[Replacement, ...]
+    needs: frozenset[str] = frozenset()
+    """Kinds of fault without one of which it cannot show: seeds that have none of them are counted, and not run."""
 
     @property
     def quick(self) -> bool:
@@ -54,7 +56,10 @@ def hunt(bug: Planted, seeds: Iterable[int]) -> Catch:
     """Run seeds on a copy with the bug until one of them fails."""
     code = patched(bug.replacements)
     for count, seed in enumerate(seeds, start=1):
-        result = simulate(draw(seed), code)
+        scenario = draw(seed)
+        if bug.needs and bug.needs.isdisjoint(fault.kind for fault in scenario.faults):
+            continue
+        result = simulate(scenario, code)
         if result.failure is not None:
             return Catch(bug.name, bug.pitfall, count, result.failure)
     return Catch(bug.name, bug.pitfall, 0, None)
@@ -426,6 +431,7 @@ BUGS: tuple[Planted, ...] = (
             _in("vsr.superblock", "if len(held) >= OPEN_QUORUM]", "if len(held) >= 1]"),
             _in("vsr.replica", "            self._write_again()\n", "            self._begin()\n"),
         ),
+        frozenset({"thin superblock"}),
     ),
     Planted(
         "a superblock is overwritten before the one found is whole",
@@ -518,6 +524,7 @@ BUGS: tuple[Planted, ...] = (
                 "if False:",
             ),
         ),
+        frozenset({"old wish"}),
     ),
     Planted(
         "votes and acknowledgements of an epoch that is over count",
@@ -534,11 +541,13 @@ BUGS: tuple[Planted, ...] = (
                 "    return 0, join.log_view\n",
             ),
         ),
+        frozenset({"split epoch"}),
     ),
     Planted(
         "a disk that replaces a lost one begins in view 0",
         "P7",
         (_in("vsr.superblock", "        view=view,\n        log_view=0,", "        view=0,\n        log_view=0,"),),
+        frozenset({"lost disk"}),
     ),
     Planted(
         "a frame's authenticity code is not looked at",

@@ -96,6 +96,10 @@ CHANGES = ("member comes", "member comes", "member leaves", "lost disk")
 """What happens to the group itself. Drawn apart from the others, which so stay what they were for a seed."""
 
 
+CORNERS = ("thin superblock", "old wish", "split epoch")
+"""Corners that nothing else gets into. Drawn apart from all others, and the last two only where members change."""
+
+
 def draw(seed: int) -> Scenario:
     """Return the scenario of a seed."""
     chance = Chance(seed).split("scenario")
@@ -138,7 +142,19 @@ def draw(seed: int) -> Scenario:
     if later.happens(500_000) and not beyond:
         faults = sorted((*scenario.faults, *_changes(scenario, later)))
         scenario = scenario._replace(faults=tuple(faults))
-    return scenario
+    faults = sorted((*scenario.faults, *_corners(scenario, Chance(seed).split("corners"))))
+    return scenario._replace(faults=tuple(faults))
+
+
+def _corners(scenario: Scenario, chance: Chance) -> list[Fault]:
+    changes = any(fault.kind.startswith("member") for fault in scenario.faults)
+    faults: list[Fault] = []
+    for kind in CORNERS:
+        if (changes or kind == CORNERS[0]) and chance.happens(300_000):
+            for _ in range(chance.between(1, 4)):
+                at, whom = chance.below(scenario.chaos), chance.below(scenario.members)
+                faults.append(Fault(at, kind, (whom,), chance.between(50, 1_500) * MILLISECOND, chance.bits()))
+    return faults
 
 
 def _aimed(scenario: Scenario, chance: Chance) -> list[Fault]:

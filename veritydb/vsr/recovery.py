@@ -105,13 +105,16 @@ def recover(image: Image, block: Superblock, options: Options) -> Journal:
     faulty = {number for number in faulty if slots[number].candidate < first_empty}
     limit = cap + 1
     if torn:
+        # The same holds from the first torn one on: had it been acknowledged, its header would be here, or its loss would
+        # show. Unless there is something that cannot have been under way together with it.
         first = min(slot.candidate for slot in torn)
         seen = max((op for slot in slots for op in _ops(slot) if op > checkpoint), default=checkpoint)
-        doubtful = any(slots[number].candidate > first and not _rewritable(slots[number]) for number in faulty)
+        doubtful = any(slots[number].candidate > first and not _half_written(slots[number]) for number in faulty)
         if doubtful or seen >= first + options.pipeline_max:
             faulty.update(slot.number for slot in torn)
         else:
             limit = first
+            faulty = {number for number in faulty if slots[number].candidate < first}
 
     headers, head = _log(slots, block, limit)
     readable = {slot.entry.header.checksum: slot.entry for slot in slots if slot.entry is not None}
@@ -138,6 +141,13 @@ def op_cap(checkpoint: int, options: Options) -> int:
 
 def _rewritable(slot: _Slot) -> bool:
     return slot.entry is not None and slot.entry.header.op == slot.candidate and slot.header_fresh
+
+
+def _half_written(slot: _Slot) -> bool:
+    """Whether a crash between its two writes, or in the second, would leave it like this."""
+    return (
+        slot.entry is not None and slot.entry.header.op == slot.candidate and (slot.header_fresh or slot.header is None)
+    )
 
 
 def _log(slots: list[_Slot], block: Superblock, limit: int) -> tuple[dict[int, Header], int]:
