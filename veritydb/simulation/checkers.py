@@ -76,7 +76,7 @@ class Checkers:
         self.commit_max = 0
         self.time = 0
         """Of the last op that is committed."""
-        self.committed_in: dict[int, int] = {}
+        self.committed_in: dict[tuple[int, int], int] = {}
         """By view: the highest op that was first committed in it."""
         self.applied: dict[int, Any] = {}
         """Op to outputs."""
@@ -291,7 +291,9 @@ class Checkers:
     def _on_start_view(self, node: Node, message: Any) -> None:
         self.views_started.add((message.epoch, message.view))
         # What an earlier view has committed. A later one may have committed more while this one is still being told of.
-        earlier = max((op for view, op in self.committed_in.items() if view < message.view), default=0)
+        # A member that has missed the end of its epoch may begin views of it, with numbers that later epochs have had.
+        own = message.epoch, message.view
+        earlier = max((op for when, op in self.committed_in.items() if when < own), default=0)
         for header in message.headers:
             if header.op <= max(earlier, message.commit_max):
                 self._agree(node, header.op, header.checksum, "StartView")
@@ -354,7 +356,7 @@ class Checkers:
             self.committed[op] = header.checksum
             self.commit_max = op
             # Who has applied the end of its epoch has left the view in which that was committed.
-            self.committed_in[replica.view - (header.epoch < replica.epoch)] = op
+            self.committed_in[header.epoch, replica.view - (header.epoch < replica.epoch)] = op
             if header.epoch == people.epoch and people.changing:
                 people.epoch_runs()
             if header.view < replica.view:

@@ -355,9 +355,11 @@ class Core:
         self._unwritten = {op for op in self._unwritten if op <= head}
         for header in headers:
             self._set_header(header)
-        self.head = head
-        self.chain_min = min(headers[-1].op, head)
+        self.head = self.chain_min = head
         self._extend_chain()
+        # Of what is applied here no header is taken from others, and after a snapshot not all are known.
+        while self.chain_min > headers[-1].op and self._is_known_below(self.chain_min):
+            self.chain_min -= 1
         for op in range(self.commit_min + 1, self.chain_min):
             self.headers.pop(op, None)
             self.bodies.pop(op, None)
@@ -370,17 +372,19 @@ class Core:
         self.durable_to = self.checkpoint.op
         self._advance_durable()
 
+    def _is_known_below(self, op: int) -> bool:
+        below = self.headers.get(op - 1)
+        return below is not None and below.checksum == self.headers[op].parent
+
     def _extend_chain(self) -> None:
         """Follow known headers downwards from where the chain ends."""
         while self.chain_min > self.commit_min + 1:
-            parent = self.headers[self.chain_min].parent
-            below = self.headers.get(self.chain_min - 1)
-            if below is None or below.checksum != parent:
+            if not self._is_known_below(self.chain_min):
                 # Its entry may be here all the same, from before what connects it was forgotten.
-                below = self.durable[self._slot(self.chain_min - 1)]
-                if below is None or below.checksum != parent:
+                held = self.durable[self._slot(self.chain_min - 1)]
+                if held is None or held.checksum != self.headers[self.chain_min].parent:
                     return
-                self._set_header(below)
+                self._set_header(held)
             self.chain_min -= 1
             if not self._is_durable(self.chain_min):
                 self._unwritten.add(self.chain_min)

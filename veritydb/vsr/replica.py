@@ -87,6 +87,8 @@ class Replica(Reconfiguring):
             self._enter_view_change(self.view + 1)
         else:
             self._become_backup()
+        # What is committed is so in every view. It may tell of other members, who wait to be told.
+        self._apply()
 
     def step(self, now: int, event: Event) -> list[Effect]:
         """Take in one event and return what is to be done, in order.
