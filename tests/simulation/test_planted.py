@@ -41,7 +41,7 @@ def test_planting_leaves_the_installed_code_as_it_is() -> None:
 
 
 def test_a_copy_is_whole_its_replicas_use_its_own_kernel() -> None:
-    """They did not: ``from veritydb import kernel`` gave each copy the installed one, and no bug of the kernel's was found."""
+    """They did not: ``from veritydb import kernel`` gave each copy the installed one, and no bug of it was found."""
     copy = patched([Replacement("veritydb.kernel.machine", "class _Work", "class Planted:\n    pass\n\n\nclass _Work")])
 
     assert copy.core.kernel is copy.kernel

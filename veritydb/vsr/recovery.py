@@ -105,8 +105,8 @@ def recover(image: Image, block: Superblock, options: Options) -> Journal:
     faulty = {number for number in faulty if slots[number].candidate < first_empty}
     limit = cap + 1
     if torn:
-        # The same holds from the first torn one on: had it been acknowledged, its header would be here, or its loss would
-        # show. Unless there is something that cannot have been under way together with it.
+        # The same holds from the first torn one on: had it been acknowledged, its header would be here, or the loss of it
+        # would show. Unless there is something that cannot have been under way together with it.
         first = min(slot.candidate for slot in torn)
         seen = max((op for slot in slots for op in _ops(slot) if op > checkpoint), default=checkpoint)
         doubtful = any(slots[number].candidate > first and not _half_written(slots[number]) for number in faulty)
