@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.support.members import POINT, chain
@@ -110,9 +112,9 @@ def test_nothing_is_told_where_nothing_is_left_that_proves_it() -> None:
 # ---- the end of one's own epoch
 
 
-def _end(stage: Stage, **more: object) -> NewEpoch:
+def _end(stage: Stage, **more: Any) -> NewEpoch:
     """Return what member 1 of a group that has grown would tell of the end of epoch 0."""
-    end = stage.replicas[1]._ended[0]
+    end: NewEpoch = stage.replicas[1]._ended[0]
     return end._replace(**more)
 
 

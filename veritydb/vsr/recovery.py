@@ -40,8 +40,8 @@ class Journal(NamedTuple):
     """Of the log, from ``head`` downwards without a gap; where it ends above the checkpoint, the rest is not known."""
     entries: dict[int, Entry]
     """Of the ops of ``headers``, those whose entry can be read."""
-    durable: list[tuple[int, bytes] | None]
-    """Slot by slot: op and checksum of the entry that is whole in both places."""
+    durable: list[Header | None]
+    """Slot by slot: the header of the entry that is whole in both places."""
     faulty: set[int]
     """Slots of which it is not certain what they held: no op there may be denied."""
     unfinished: set[int]
@@ -105,7 +105,7 @@ def recover(image: Image, block: Superblock, options: Options) -> Journal:
     faulty = {number for number in faulty if slots[number].candidate < first_empty}
     limit = cap + 1
     if torn:
-        # The same holds from the first torn one on: had it been acknowledged, its header would be here, or the loss of it
+        # The same holds from the first torn one on: had it been acknowledged, its header would be here, or its loss
         # would show. Unless there is something that cannot have been under way together with it.
         first = min(slot.candidate for slot in torn)
         seen = max((op for slot in slots for op in _ops(slot) if op > checkpoint), default=checkpoint)
