@@ -90,7 +90,7 @@ def measure(folder: Path, rounds: int) -> list[Measured]:
         fill(alias)
     results: list[Measured] = []
 
-    def compare(name: str, work: Callable[[str], None], count: int, what: str, floor: float, peer: str) -> None:
+    def compare(name: str, work: Callable[[str], None], count: int, what: str, floor: float | None, peer: str) -> None:
         for alias in ("ours", peer):
             work(alias)
         mine, theirs, ratio = turns(rounds * 3, lambda: work("ours"), lambda: work(peer))
@@ -106,6 +106,7 @@ def measure(folder: Path, rounds: int) -> list[Measured]:
     compare("select", selects, PATIENTS * 20, "an object", 0.8, "default")
     compare("request", requests, REQUESTS, "a request", 0.8, "default")
     compare("open, get, close", opens, OPENS, "a request", 0.5, "plain")
+    compare("the same, the peer in WAL mode", opens, OPENS, "a request", None, "default")
     mine, theirs, ratio = turns(rounds, lambda: bulk("ours"), lambda: bulk("default"), before=make)
     _, with_history, against_history = turns(rounds, lambda: bulk("ours"), bulk_with_history, before=make)
     connections.close_all()

@@ -143,7 +143,7 @@ class Capture:
         hook = self._make_hook()
         # Other callbacks on this connection (the authorizer): what leaves one of those, too, SQLite takes for a failure
         # in the middle of something. A text index that was about to prepare a statement of its own keeps half of it.
-        self._codes = _our_code(hook.__code__).union(callbacks)
+        self._callbacks = (hook.__code__, *callbacks)
         db.preupdate_hook(hook, id=self)
         db.set_commit_hook(self._on_commit_hook, id=self)
         db.set_rollback_hook(self._on_rollback_hook, id=self)
@@ -615,8 +615,9 @@ class Capture:
         A signal's exception can be raised at the first instruction of a function, before its ``try``.
         """
         frame = error.__traceback__
+        codes = _our_code().union(self._callbacks)
         while frame is not None:
-            if frame.tb_frame.f_code in self._codes:
+            if frame.tb_frame.f_code in codes:
                 return True
             frame = frame.tb_next
         return False
@@ -631,11 +632,10 @@ def _has_text(*images: tuple[Any, ...] | None) -> bool:
 
 
 @cache
-def _our_code(hook: CodeType) -> frozenset[CodeType]:
-    """Return the code that SQLite calls: that of the preupdate hook, and of the methods of our classes."""
+def _our_code() -> frozenset[CodeType]:
+    """Return the code of the methods of our classes, some of which SQLite calls."""
 
     def codes() -> Iterator[CodeType]:
-        yield hook
         for kind in (Capture, Witness, Head, ChangeBuffer):
             for part in vars(kind).values():
                 code = getattr(part, "__code__", None)

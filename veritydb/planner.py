@@ -383,6 +383,8 @@ class Planner:
         if plan.kind is Kind.READ and written:
             # ANALYZE of what has no statistics, the schema itself, is not announced as one.
             plan.kind = Kind.ANALYZE if first_word(plan.sql, anywhere=True) == "ANALYZE" else Kind.ROWS
+        if plan.kind is Kind.READ and plan.selects and not plan.temp and plan.sql[:6].upper() == "SELECT":
+            return  # Most statements by far.
         plan.written = frozenset(written)
         plan.is_dml = first_word(plan.sql) in _VERBS
         if plan.kind is Kind.READ and not plan.is_dml:
