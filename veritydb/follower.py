@@ -38,8 +38,8 @@ WAIT = 5.0
 """Seconds for which a node is asked to wait for a record."""
 GRACE = 0.002
 """Seconds that a writer of this machine gets to write here what it has just committed."""
-WRITING = 0.02
-"""Seconds between two looks while this machine is writing the stream itself."""
+WRITING = 0.05
+"""Seconds without a record of this machine after which a node is asked again what others have written."""
 IDLE = 30.0
 """Seconds without an open connection after which the thread ends."""
 PAUSE = (0.05, 2.0)
@@ -145,8 +145,7 @@ class Follower:
             group_log = session.stream.log
             assert isinstance(group_log, GroupLog)
             if self._came(tail, group_log, fetched.next_offset):
-                # This machine is writing, and finds out for itself when another one does: at its next commit.
-                self._stopping.wait(WRITING)
+                self._rest(tail)
                 return
             group_log.offer(fetched.records)
             self._catch_up(session)
@@ -171,6 +170,17 @@ class Follower:
                 return tail.head.next_offset >= next_offset
             time.sleep(GRACE / 4)
         return True
+
+    def _rest(self, tail: Tail) -> None:
+        """Wait for as long as this machine is writing the stream itself, and ask nobody meanwhile.
+
+        The group takes a record only at the stream's end: each that is written here says that nobody else has written
+        before it. Asking would cost a node and this machine a question and an answer for every commit.
+        """
+        while not self._over():
+            self._stopping.wait(WRITING)
+            if not tail.advance(1000):
+                return
 
     def _catch_up(self, session: Session) -> None:
         while True:
