@@ -108,6 +108,13 @@ def _median(turns: list[Turn]) -> Turn:
 @contextmanager
 def ours(folder: Path) -> Iterator[tuple[str, str]]:
     """Run three nodes; yield how to reach them."""
+    with running(folder) as (where, _):
+        yield where
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[tuple[tuple[str, str], list[int]]]:
+    """Run three nodes; yield how to reach them, and their processes."""
     from veritydb.cluster.config import Address
     from veritydb.cluster.founding import found
 
@@ -122,7 +129,7 @@ def ours(folder: Path) -> Iterator[tuple[str, str]]:
         for path in found(home, addresses)
     ]
     try:
-        yield "veritydb", str(home)
+        yield ("veritydb", str(home)), [node.pid for node in nodes]
     finally:
         for node in nodes:
             node.kill()
