@@ -9,6 +9,7 @@
 ``rights``        ``rights.toml``: who may do what with which stream
 ``admission``     whether a node listens to a client's message
 ``listening``     a node's door: TLS, and a count of who did not get in
+``frames``        one connection of a node: messages in, messages out
 ``logs``          what a node says while it runs, as text or JSON
 ``status``        how a node is, and what of that is wrong (pure)
 ``observing``     what a node observes of itself and of the others
@@ -21,6 +22,7 @@
 ``aligned``       files that are read and written past the page cache
 ``disk``          :class:`Disk`: a member's storage in one folder
 ``disk_thread``   the same, driven by a thread of its own
+``disk_turns``    what is written in one turn of the event loop, and whether the loop waits for it
 ``files``         small files, written whole
 ``records``       the records of all streams that a node has, for those who follow
 ``mending``       a stream's log that has lost something

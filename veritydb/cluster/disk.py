@@ -176,7 +176,7 @@ class Disk:
             with contextlib.suppress(OSError):  # It will be found again at the next start, and removed again.
                 self._files.unlink(path)
 
-    def flush(self, done: Callable[[WriteDone], None]) -> None:
+    def flush(self, done: Callable[[WriteDone], object]) -> None:
         """Make all pending writes durable, and tell ``done`` of each as soon as it is, or of its failure."""
         pending, self._pending = self._pending, []
         waiting = {write.token for write in pending}

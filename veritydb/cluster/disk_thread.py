@@ -1,6 +1,11 @@
 """A disk that is written while its replica goes on: a thread of its own, fed by a queue.
 
 All writes that come while one flush runs share the next: under load, one sync serves many clients.
+
+Most disks are quick, and being told of a completion through the event loop costs several times what a write of 4 KiB
+does (``docs/internals/cluster-cost.md``). So the event loop gives small writes once a turn, in one piece, and waits for
+them here, in :meth:`DiskThread.carry_out`; but never for longer than it says, and then it is told as of anything else.
+What holds the disk up does not hold the replica up: a primary whose disk stalls is still heard.
 """
 
 from __future__ import annotations
@@ -20,13 +25,27 @@ if TYPE_CHECKING:
 Order: TypeAlias = "Write | Read | Remove"
 
 
+class _Piece:
+    """Writes whose end somebody waits for."""
+
+    def __init__(self, writes: list[Write]) -> None:
+        self.writes = writes
+        self.finished: list[WriteDone] = []
+        self.is_over = threading.Lock()
+        """Held until they have ended."""
+        self.is_over.acquire()
+        self.state = threading.Lock()
+        self.is_left = False
+        """Whether nobody waits any more."""
+
+
 class DiskThread:
     """Carries out a replica's writes, reads and removals, and tells ``done`` of each, from its own thread."""
 
     def __init__(
         self,
         disk: Disk,
-        done: Callable[[WriteDone | ReadDone], None],
+        done: Callable[[WriteDone | ReadDone], object],
         *,
         flushed: Callable[[float, int], object] = lambda seconds, writes: None,
     ) -> None:
@@ -34,13 +53,27 @@ class DiskThread:
         self._disk = disk
         self._done = done
         self._flushed = flushed
-        self._orders: SimpleQueue[Order | None] = SimpleQueue()
+        self._orders: SimpleQueue[Order | _Piece | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="veritydb-disk", daemon=True)
         self._thread.start()
 
     def put(self, order: Order) -> None:
         """Have it done. Any thread may call this."""
         self._orders.put(order)
+
+    def carry_out(self, writes: list[Write], patience: float) -> list[WriteDone]:
+        """Have writes done, and return how they have ended.
+
+        If that takes longer than ``patience`` seconds, nothing is returned, and ``done`` will be told.
+        """
+        piece = _Piece(writes)
+        self._orders.put(piece)
+        if not piece.is_over.acquire(timeout=patience):
+            with piece.state:
+                if not piece.finished:
+                    piece.is_left = True
+                    return []
+        return piece.finished
 
     def close(self) -> None:
         """Wait until all that was put is done, and end the thread. The disk stays open."""
@@ -53,9 +86,17 @@ class DiskThread:
             orders = [self._orders.get(), *self._waiting()]
             more = None not in orders
             reads: list[Read] = []
+            awaited: _Piece | None = None
+            count = 0
             for order in orders:
                 if isinstance(order, Write):
                     self._disk.submit(order)
+                    count += 1
+                elif isinstance(order, _Piece):
+                    for write in order.writes:
+                        self._disk.submit(write)
+                    count += len(order.writes)
+                    awaited = order  # Of those before it, nobody waits any more.
                 elif isinstance(order, Read):
                     reads.append(order)
                 elif order is not None:
@@ -63,14 +104,28 @@ class DiskThread:
             # Writes first: others wait for them. A read that was asked for before a write of the same place may then
             # find what is newer, as it may on any disk.
             began = time.perf_counter()
-            self._disk.flush(self._done)
-            if len(orders) > len(reads):
-                self._flushed(time.perf_counter() - began, len(orders) - len(reads))
+            self._flush(awaited)
+            if count:
+                self._flushed(time.perf_counter() - began, count)
             for read in reads:
                 self._done(ReadDone(read.token, self._disk.read(read.zone, read.key)))
 
-    def _waiting(self) -> list[Order | None]:
-        orders: list[Order | None] = []
+    def _flush(self, awaited: _Piece | None) -> None:
+        if awaited is None:
+            self._disk.flush(self._done)
+            return
+        finished: list[WriteDone] = []
+        self._disk.flush(finished.append)
+        with awaited.state:
+            if not awaited.is_left:
+                awaited.finished = finished
+                finished = []
+        awaited.is_over.release()
+        for event in finished:
+            self._done(event)
+
+    def _waiting(self) -> list[Order | _Piece | None]:
+        orders: list[Order | _Piece | None] = []
         while True:
             try:
                 orders.append(self._orders.get_nowait())

@@ -1,15 +1,20 @@
 """A thread that keeps committed records, makes them durable now and then, and reads them for those who follow.
 
-The node's event loop puts in what its replica has committed and what clients ask; nothing here holds it up. A member
-that has installed a snapshot lacks the records that led to it: they are *missing* until the node has fetched them from
-another one, and until then no checkpoint counts on them.
+The node's event loop puts in what its replica has committed and what clients ask; nothing here holds it up. Nor is the
+thread woken for each op, which would cost both of them more than keeping its records does: what is committed waits for
+the next tick, unless a follower waits for it.
+
+A member that has installed a snapshot lacks the records that led to it: they are *missing* until the node has fetched
+them from another one, and until then no checkpoint counts on them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from queue import Empty, SimpleQueue
 from typing import NamedTuple, TypeAlias
@@ -22,8 +27,13 @@ from veritydb.vsr.messages import FetchedRecords, FetchRecords
 
 log = logging.getLogger("veritydb.node")
 
-FLUSH_SECONDS = 0.25
-"""How often the logs are made durable; a checkpoint waits for that."""
+FLUSH_SECONDS = 1.0
+FLUSH_OPS = 256
+"""When the logs are made durable, whichever comes first: a checkpoint waits for that, and follows 1,024 ops."""
+LOOK_SECONDS = 0.25
+"""How often it is looked whether that is due, and whether somebody has waited long enough."""
+QUEUE_OPS = 64
+"""Ops that wait for the next tick at most."""
 WAIT_MAX = 30.0
 """Seconds that an answer waits for a record at most."""
 FETCH_MAX = 4 << 20
@@ -62,9 +72,11 @@ class Keeper:
         self._retained = retained
         self._answer = answer
         self._failed = failed
-        self._orders: SimpleQueue[Order | None] = SimpleQueue()
+        self._orders: deque[Order | None] = deque()
+        self._wakes: SimpleQueue[None] = SimpleQueue()
+        self._flush_due = time.monotonic() + FLUSH_SECONDS
         self._op = 0
-        self._told = 0
+        self._told = self._flushed = 0
         self._waiting: dict[bytes, list[tuple[float, FetchRecords]]] = {}
         """By stream, who waits for its next record, and until when."""
         self.missing: dict[bytes, Missing] = {}
@@ -72,54 +84,50 @@ class Keeper:
         self._thread.start()
 
     def put(self, order: Order) -> None:
-        """Have it done, in order."""
-        self._orders.put(order)
+        """Have it done, in order, now."""
+        self._orders.append(order)
+        self._wakes.put(None)
+
+    def keep(self, order: Committed) -> None:
+        """Have it done, in order, at the next :meth:`tick`; now, if somebody waits for it or much has gathered."""
+        self._orders.append(order)
+        if self._is_awaited(order) or len(self._orders) >= QUEUE_OPS:
+            self._wakes.put(None)
+
+    def tick(self) -> None:
+        """Have done what waits."""
+        if self._orders:
+            self._wakes.put(None)
 
     @property
     def queued(self) -> int:
         """Orders that have not been carried out."""
-        return self._orders.qsize()
+        return len(self._orders)
 
     def close(self) -> None:
         """Keep what was put, make it durable, and end."""
-        self._orders.put(None)
+        self._orders.append(None)
+        self._wakes.put(None)
         self._thread.join()
 
+    def _is_awaited(self, order: Committed) -> bool:
+        waiting = self._waiting  # Another thread's: who begins to wait just now is answered at the next tick.
+        return bool(waiting) and any(
+            isinstance(effect, RecordAppended) and effect.stream in waiting
+            for output in order.outputs
+            for effect in output.effects
+        )
+
     def _run(self) -> None:
-        due = time.monotonic() + FLUSH_SECONDS
         try:
-            while True:
-                try:
-                    order = self._orders.get(timeout=max(0.0, due - time.monotonic()))
-                except Empty:
+            while self._carry_out():
+                now = time.monotonic()
+                if now >= self._flush_due or self._op - self._flushed >= FLUSH_OPS:
                     self._flush()
-                    self._give_up_waiting()
-                    due = time.monotonic() + FLUSH_SECONDS
-                    continue
-                if order is None:
-                    break
-                if isinstance(order, Committed):
-                    for output in order.outputs:
-                        for effect in output.effects:
-                            if isinstance(effect, RecordAppended):
-                                self._store.keep(effect)
-                                if effect.stream in self._waiting:
-                                    self._answer_waiting(effect.stream, effect)
-                            elif isinstance(effect, StreamDropped):
-                                self._store.set_aside(effect.stream)
-                    self._op = order.header.op
-                elif isinstance(order, Caught):
-                    self._store.fill(order.stream, order.records)
-                    self._answer_waiting(order.stream)
-                    self.missing = dict(self._store.missing)
-                elif isinstance(order, Expected):
-                    for stream in order.dropped:
-                        self._store.set_aside(stream)
-                    for stream, end in order.ends.items():
-                        self._store.expect(stream, end)
-                    self.missing = dict(self._store.missing)
-                else:
-                    self._fetch(order)
+                    self._flush_due = time.monotonic() + FLUSH_SECONDS
+                self._give_up_waiting()
+                with contextlib.suppress(Empty):
+                    self._wakes.get(timeout=LOOK_SECONDS)
             self._flush()
         except Exception as error:
             log.exception("records")
@@ -127,10 +135,44 @@ class Keeper:
         finally:
             self._store.close()
 
+    def _carry_out(self) -> bool:
+        """Do all that was put; False: it was the end."""
+        while self._orders:
+            order = self._orders.popleft()
+            if order is None:
+                return False
+            if isinstance(order, Committed):
+                self._keep(order)
+            elif isinstance(order, Caught):
+                self._store.fill(order.stream, order.records)
+                self._answer_waiting(order.stream)
+                self.missing = dict(self._store.missing)
+            elif isinstance(order, Expected):
+                for stream in order.dropped:
+                    self._store.set_aside(stream)
+                for stream, end in order.ends.items():
+                    self._store.expect(stream, end)
+                self.missing = dict(self._store.missing)
+            else:
+                self._fetch(order)
+        return True
+
+    def _keep(self, order: Committed) -> None:
+        for output in order.outputs:
+            for effect in output.effects:
+                if isinstance(effect, RecordAppended):
+                    self._store.keep(effect)
+                    if effect.stream in self._waiting:
+                        self._answer_waiting(effect.stream, effect)
+                elif isinstance(effect, StreamDropped):
+                    self._store.set_aside(effect.stream)
+        self._op = order.header.op
+
     def _flush(self) -> None:
         self.missing = dict(self._store.missing)
         if self._op > self._told:
             self._store.flush()
+            self._flushed = self._op
             if not self._store.missing:
                 self._told = self._op
                 self._retained(self._op)

@@ -8,11 +8,6 @@ import os
 import socket
 import ssl
 from collections import Counter
-from dataclasses import dataclass, field
-
-import anyio
-import anyio.abc
-from anyio.streams.tls import TLSListener
 
 from veritydb.cluster.config import Address
 from veritydb.cluster.logs import fields
@@ -21,23 +16,14 @@ from veritydb.errors import ConfigurationError
 log = logging.getLogger("veritydb.node")
 
 
-@dataclass(eq=False)
-class Listener(TLSListener):
-    """A listener that counts handshakes that failed, by why, and logs them ever more rarely."""
-
-    counts: Counter[str] = field(default_factory=Counter[str])
-
-    async def handle_handshake_error(self, exc: BaseException, stream: anyio.abc.AnyByteStream) -> None:  # type: ignore[override]  # theirs has no self
-        """Hang up, and count."""
-        await anyio.aclose_forcefully(stream)
-        if not isinstance(exc, Exception):
-            raise exc
-        why = f"refused: {handshake_problem(exc)}"
-        self.counts[why] += 1
-        count = self.counts[why]
-        if count & (count - 1) == 0:  # The 1st, 2nd, 4th, 8th: whoever knocks all day does not fill the log.
-            peer = stream.extra(anyio.abc.SocketAttribute.remote_address, "somebody")
-            log.warning("handshake refused", extra=fields(remote=peer, why=handshake_problem(exc), so_far=count))
+def refuse(error: Exception, remote: object, counts: Counter[str]) -> None:
+    """Count, and log ever more rarely, that somebody did not get in."""
+    problem = handshake_problem(error)
+    why = f"refused: {problem}"
+    counts[why] += 1
+    count = counts[why]
+    if count & (count - 1) == 0:  # The 1st, 2nd, 4th, 8th: whoever knocks all day does not fill the log.
+        log.warning("handshake refused", extra=fields(remote=remote, why=problem, so_far=count))
 
 
 def take(address: Address) -> socket.socket:
@@ -83,7 +69,7 @@ def handshake_problem(error: Exception) -> str:
     if isinstance(error, ssl.SSLError):
         reason = error.reason or "failed"
         return _PROBLEMS.get(reason, f"TLS: {reason.replace('_', ' ').lower()}")
-    if isinstance(error, TimeoutError):
+    if isinstance(error, (TimeoutError, ConnectionAbortedError)):  # The second is asyncio's word for it.
         return "no handshake in time"
     return "hung up during the handshake"
 

@@ -1,10 +1,13 @@
 """The process that drives a replica: real peers, a real disk, real time.
 
 One event loop takes in what arrives (messages, disk completions, ticks), calls :meth:`Replica.step`, and carries out
-its effects without waiting: messages go into bounded queues, one for each peer and client; writes to the disk's thread
-(:mod:`veritydb.cluster.disk_thread`), committed records to a thread of their own (:mod:`veritydb.cluster.keeping`). So
-nothing that is slow holds the replica up, and what overflows is dropped: to the replica that is a network that loses
-messages, which it is made for.
+its effects: messages go into bounded queues, one for each connection (:mod:`veritydb.cluster.frames`); committed
+records to a thread of their own (:mod:`veritydb.cluster.keeping`). What overflows is dropped: to the replica that is a
+network that loses messages, which it is made for.
+
+A *turn* of the loop hears all that has arrived, then sends all that this gave to say, then writes to the disk all that
+it gave to write (:mod:`veritydb.cluster.disk_turns`; a slow disk has a thread). Sending comes first: the others' disks
+work while this one does.
 
 Everybody speaks frames of :mod:`veritydb.vsr.wire` over TLS, with certificates of one authority on both sides. A
 member dials every other member and speaks on the connection it has dialled; clients dial whom they like and get their
@@ -18,24 +21,24 @@ import contextlib
 import logging
 import secrets
 import signal
+import socket
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 import anyio
 import anyio.abc
-from anyio.streams.buffered import BufferedByteReceiveStream
-from anyio.streams.tls import TLSAttribute, TLSStream
 
 from veritydb.cluster.admission import Admission, Visitor
 from veritydb.cluster.certificates import context
 from veritydb.cluster.config import NodeConfig, read_secret
 from veritydb.cluster.disk import Disk
-from veritydb.cluster.disk_thread import DiskThread
+from veritydb.cluster.disk_turns import DiskTurns
+from veritydb.cluster.frames import Frames
 from veritydb.cluster.keeping import FETCH_MAX, Caught, Expected, Keeper
-from veritydb.cluster.listening import Listener, listen, take
+from veritydb.cluster.listening import listen, refuse, take
 from veritydb.cluster.logs import fields
 from veritydb.cluster.observing import Observer
 from veritydb.cluster.records import End, Missing, RecordStore
@@ -70,15 +73,13 @@ from veritydb.vsr.messages import (
     TellStatus,
 )
 from veritydb.vsr.replica import Replica, Status
-from veritydb.vsr.wire import FRAME_SIZE, Dropped, DropReason, Wire, derive_keys, message_size
+from veritydb.vsr.wire import Dropped, DropReason, Wire, derive_keys
 
 if TYPE_CHECKING:
     from veritydb.cluster.metrics import Metrics
 
 log = logging.getLogger("veritydb.node")
 
-QUEUE_MAX = 16 << 20
-"""Bytes that wait to be sent to one peer or client; beyond, a peer's are dropped and a client is hung up on."""
 CLIENTS_MAX = 4096
 BACKLOG = 1024
 HANDSHAKE_SECONDS = 10
@@ -108,9 +109,13 @@ class Node:
         self._wire = Wire(cluster=config.cluster, keys=self._keys, member=config.member)
         self._server_tls = context(config.authority, config.certificate, config.key, server=True)
         self._client_tls = context(config.authority, config.certificate, config.key, server=False)
-        self._peers = {member: _Outbox() for member in config.members if member != config.member}
-        self._clients: dict[bytes, _Outbox] = {}
+        self._peers = {member: _Link() for member in config.members if member != config.member}
+        self._clients: dict[bytes, Frames] = {}
         self._connections = 0
+        self._speaking: list[Frames] = []
+        """Connections on which something waits to be sent."""
+        self._is_turning = self._is_syncing = False
+        self._broken: Exception | None = None
         self.counts: Counter[str] = Counter()
         """What happened, by name, for people and metrics."""
         self._foreign = 0
@@ -132,7 +137,7 @@ class Node:
         Raises what opening raises: ConfigurationError, DiskFailed, SuperblockDamaged, CannotStart, OSError.
         """
         config = self._config
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         disk = Disk(config.data / "replica")
         try:
@@ -143,12 +148,13 @@ class Node:
                 seed=secrets.randbits(63),
                 options=config.options,
             )
-
-            def done(event: WriteDone | ReadDone) -> None:
-                loop.call_soon_threadsafe(self._step, event)
-
             metrics = self._make_metrics()
-            self._disk = DiskThread(disk, done, flushed=metrics.flushed if metrics is not None else _nothing)
+            self._disk = DiskTurns(
+                disk,
+                self._step,
+                loop.call_soon_threadsafe,
+                flushed=metrics.flushed if metrics is not None else _nothing,
+            )
             self._keeper = Keeper(
                 RecordStore(config.data / "streams", alone=len(config.members) == 1),
                 retained=lambda op: loop.call_soon_threadsafe(self._step, Retained(op)),
@@ -170,6 +176,8 @@ class Node:
                 self._disk.close()
         finally:
             disk.close()
+        if self._broken is not None:
+            raise self._broken
         if self.halted is not None:
             raise NodeHalted(f"node {config.member} has stopped: {self.halted}")
 
@@ -205,17 +213,9 @@ class Node:
             # Until it is known that this member may take part, nobody hears it.
             await self._observer.ask_before_start()
             listen(taken, address, BACKLOG)
-            listener = Listener(
-                await anyio.abc.SocketListener.from_socket(taken),
-                self._server_tls,
-                standard_compatible=False,
-                handshake_timeout=HANDSHAKE_SECONDS,
-                counts=self.counts,
-            )
-            open_.push_async_callback(listener.aclose)
-            tasks.start_soon(listener.serve, self._on_connection)
-            for member, outbox in self._peers.items():
-                tasks.start_soon(self._speak_to, member, outbox)
+            tasks.start_soon(self._let_in, taken, tasks)
+            for member, link in self._peers.items():
+                tasks.start_soon(self._speak_to, member, link)
             tasks.start_soon(self._tick)
             tasks.start_soon(self._watch_signals, tasks)
             tasks.start_soon(self._catch_up)
@@ -281,8 +281,8 @@ class Node:
             log.error("addresses stay as they were", extra=fields(why=error))
             return
         for member in sorted(self._addresses.keys() - self._peers.keys() - {self._config.member}):
-            outbox = self._peers[member] = _Outbox()
-            tasks.start_soon(self._speak_to, member, outbox)
+            link = self._peers[member] = _Link()
+            tasks.start_soon(self._speak_to, member, link)
         for member in self._peers.keys() - self._addresses.keys():
             del self._peers[member]
         log.info("addresses read again", extra=fields(members=", ".join(map(str, sorted(self._addresses)))))
@@ -295,13 +295,46 @@ class Node:
             due = max(due + TICK_MS / 1000, time.monotonic())
             await anyio.sleep(max(0.0, due - time.monotonic()))
             self._step(Tick())
+            self._keeper.tick()
             self._observer.tick()
 
     def _step(self, event: Event | ReadDone | WriteDone) -> None:
-        if self.halted is None:
-            self._carry_out(self.replica.step(time.time_ns(), event))
-            if self.replica.commit_min != self._committed:
-                self._expect()
+        if self.halted is None and self._broken is None:
+            try:
+                self._carry_out(self.replica.step(time.time_ns(), event))
+                if self.replica.commit_min != self._committed:
+                    self._expect()
+            except Exception as error:
+                # Out of a callback of the event loop it would be logged, and the node go on.
+                self._broken = error
+                self.stop()
+
+    # ---- a turn of the event loop
+
+    def _filled(self, connection: Frames) -> None:
+        self._speaking.append(connection)
+        self._turn_soon()
+
+    def _turn_soon(self) -> None:
+        if not self._is_turning:
+            self._is_turning = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._is_turning = False
+        speaking, self._speaking = self._speaking, []
+        for connection in speaking:
+            connection.flush()
+        if self._disk.due and not self._is_syncing:
+            # Not now: an event loop may send at the end of a turn what it was given during it.
+            self._is_syncing = True
+            self._loop.call_soon(self._sync)
+
+    def _sync(self) -> None:
+        self._is_syncing = False
+        self._disk.flush()
+        while self._disk.due and not self._speaking:  # An entry's header follows it, before there is anything to say.
+            self._disk.flush()
 
     def _expect(self) -> None:
         """A snapshot has taken the place of ops: look what records that led to it are not here."""
@@ -337,22 +370,24 @@ class Node:
         data = b""
         for effect in effects:
             if isinstance(effect, Send):
-                outbox = self._peers.get(effect.dst)
-                if outbox is not None:
+                link = self._peers.get(effect.dst)
+                if link is not None and link.connection is not None:
                     if effect.message is not last:  # A broadcast is one message to many.
                         data, last = encode(effect.message), effect.message
-                    if not outbox.put(data):
+                    if not link.connection.put(data):
                         self.counts["dropped to a peer"] += 1
             elif isinstance(effect, (Write, Read, Remove)):
                 self._disk.put(effect)
             elif isinstance(effect, Committed):
                 self.counts["committed ops"] += 1
                 self._committed = effect.header.op
-                self._keeper.put(effect)
+                self._keeper.keep(effect)
             elif isinstance(effect, Answer):
                 self._answer(effect.client, effect.message)
             else:
                 self._halt(effect.reason)
+        if self._disk.due:
+            self._turn_soon()
 
     def _halt(self, reason: str) -> None:
         if self.halted is None:
@@ -366,67 +401,88 @@ class Node:
             if number == message.number:
                 del self._asked[client]
                 self._answered(time.perf_counter() - came)
-        outbox = self._clients.get(client)
-        if outbox is not None:
-            outbox.put(self._wire.encode(message))  # type: ignore[arg-type]  # replica and keeper answer
+        connection = self._clients.get(client)
+        if connection is not None:
+            self._tell(connection, message)
+
+    def _tell(self, connection: Frames, message: object) -> None:
+        data = self._wire.encode(message)  # type: ignore[arg-type]  # replica and keeper answer
+        if not connection.put(data) and not connection.lost.is_set():
+            self.counts["hung up on who does not read"] += 1
+            connection.hang_up()
 
     # ---- connections
 
-    async def _speak_to(self, member: int, outbox: _Outbox) -> None:
-        """Keep a connection to a peer, and send it what comes, for as long as it is one."""
+    async def _speak_to(self, member: int, link: _Link) -> None:
+        """Keep a connection to a peer, for what there is to tell it, for as long as it is one."""
         pause = RETRY_SECONDS[0]
-        while self._peers.get(member) is outbox:
+        while self._peers.get(member) is link:
             address = self._addresses[member]
+            connection = Frames(self._filled, _nothing, _nothing)
+            began = time.monotonic()
             try:
                 with anyio.fail_after(HANDSHAKE_SECONDS):
-                    stream = await anyio.connect_tcp(
+                    await self._loop.create_connection(
+                        lambda: connection,  # noqa: B023  called at once
                         address.host,
                         address.port,
-                        tls=True,
-                        ssl_context=self._client_tls,
-                        tls_standard_compatible=False,
+                        ssl=self._client_tls,
                     )
-                async with stream:
-                    pause = RETRY_SECONDS[0]
-                    outbox.clear()  # What is old by now would only be in the way.
-                    await outbox.drain_into(stream)
-            except (OSError, anyio.BrokenResourceError, anyio.EndOfStream, TimeoutError) as error:
+                link.connection = connection
+                await connection.lost.wait()
+            except (OSError, TimeoutError) as error:
                 log.debug("peer cannot be reached", extra=fields(address=address, why=error))
-            outbox.clear()
+            finally:
+                link.connection = None
+                connection.hang_up()
+            if time.monotonic() - began > RETRY_SECONDS[1]:
+                pause = RETRY_SECONDS[0]
             await anyio.sleep(pause)
             pause = min(2 * pause, RETRY_SECONDS[1])
 
-    async def _on_connection(self, stream: TLSStream) -> None:
-        """Hear one peer or client, until it hangs up or says what is no message."""
-        if self._connections >= CLIENTS_MAX:
-            self.counts["connections refused"] += 1
-            return
-        self._connections += 1
-        outbox = _Outbox()
-        mine: set[bytes] = set()
-        visitor = self._admission.enter(stream.extra(TLSAttribute.peer_certificate, None))
+    async def _let_in(self, listener: socket.socket, tasks: anyio.abc.TaskGroup) -> None:
+        """Accept peers and clients."""
+        while True:
+            try:
+                accepted, remote = await self._loop.sock_accept(listener)
+            except OSError as error:  # Whoever has hung up already, or no more descriptors.
+                log.warning("nobody can be let in", extra=fields(why=error))
+                await anyio.sleep(RETRY_SECONDS[0])
+                continue
+            if self._connections >= CLIENTS_MAX:
+                self.counts["connections refused"] += 1
+                accepted.close()
+                continue
+            self._connections += 1
+            tasks.start_soon(self._be_host, accepted, remote)
+
+    async def _be_host(self, accepted: socket.socket, remote: object) -> None:
+        """Greet one peer or client, and forget it when it has gone."""
+        guest = _Guest()
+
+        def heard(_: Frames, data: bytes) -> None:
+            self._hear(guest, data)
+
+        connection = guest.connection = Frames(self._filled, heard, self._note_unheard)
         try:
-            async with anyio.create_task_group() as tasks, stream:
-                tasks.start_soon(self._send_all, outbox, stream)
-                try:
-                    await self._hear(BufferedByteReceiveStream(stream), visitor, outbox, mine)
-                finally:
-                    tasks.cancel_scope.cancel()
-        except* (
-            OSError,
-            anyio.BrokenResourceError,
-            anyio.ClosedResourceError,
-            anyio.EndOfStream,
-            anyio.IncompleteRead,
-        ):
-            pass
+            await self._loop.connect_accepted_socket(
+                lambda: connection, accepted, ssl=self._server_tls, ssl_handshake_timeout=HANDSHAKE_SECONDS
+            )
+            await connection.lost.wait()
+        except (OSError, TimeoutError) as error:
+            refuse(error, remote, self.counts)
         finally:
+            connection.hang_up()
             self._connections -= 1
-            self._admission.leave(visitor)
-            for client in mine:
-                if self._clients.get(client) is outbox:
+            if guest.visitor is not None:
+                self._admission.leave(guest.visitor)
+            for client in guest.clients:
+                if self._clients.get(client) is connection:
                     del self._clients[client]
                     self._asked.pop(client, None)
+
+    def _note_unheard(self, dropped: Dropped) -> None:
+        self._wire.dropped[dropped.reason] += 1
 
     def _note_dropped(self, visitor: Visitor) -> bool:
         """Log that there was something that is no message, ever more rarely; True: its sender is of no use."""
@@ -439,50 +495,38 @@ class Node:
         self._foreign, before = foreign, self._foreign
         return foreign > before
 
-    @staticmethod
-    async def _send_all(outbox: _Outbox, stream: TLSStream) -> None:
-        await outbox.drain_into(stream)
-
-    async def _hear(
-        self, stream: BufferedByteReceiveStream, visitor: Visitor, outbox: _Outbox, mine: set[bytes]
-    ) -> None:
-        while True:
-            frame = await stream.receive_exactly(FRAME_SIZE)
-            try:
-                size = message_size(frame)
-            except Dropped as dropped:
-                self._wire.dropped[dropped.reason] += 1
-                return  # Where the next frame begins, nobody can tell.
-            data = frame + await stream.receive_exactly(size)
-            try:
-                message = self._wire.hear(data)
-            except Dropped as dropped:
-                if dropped.reason is DropReason.VERSION:
-                    self._stranger = str(dropped)
-                if self._note_dropped(visitor):
-                    return
-                continue
-            if isinstance(message, (Request, ReadRequest, Reconfigure, FetchRecords, AskStatus)):
-                if outbox.overflown:
-                    return
-                why = self._admission.refusal(visitor, message)
-                if why is not None:
-                    outbox.put(self._wire.encode(Denied(message.client, message.number, why)))
-                    continue
-                if isinstance(message, AskStatus):
-                    status = self._observer.status().encode()
-                    outbox.put(self._wire.encode(TellStatus(message.client, message.number, status)))
-                    continue
-                mine.add(message.client)
-                self._clients[message.client] = outbox
-                if isinstance(message, FetchRecords):
-                    self._keeper.put(message)
-                    continue
-                if isinstance(message, Request) and self._asked.get(message.client, (-1,))[0] != message.number:
-                    self._asked[message.client] = (message.number, time.perf_counter())
-            else:
-                self._observer.heard(message)
-            self._step(Arrived(message))  # type: ignore[arg-type]  # the wire lets nothing else in
+    def _hear(self, guest: _Guest, data: bytes) -> None:
+        """Take in one message of a peer or client, frame and all."""
+        visitor = guest.visitor
+        if visitor is None:
+            visitor = guest.visitor = self._admission.enter(guest.connection.certificate)
+        try:
+            message = self._wire.hear(data)
+        except Dropped as dropped:
+            if dropped.reason is DropReason.VERSION:
+                self._stranger = str(dropped)
+            if self._note_dropped(visitor):
+                guest.connection.hang_up()
+            return
+        if isinstance(message, (Request, ReadRequest, Reconfigure, FetchRecords, AskStatus)):
+            why = self._admission.refusal(visitor, message)
+            if why is not None:
+                self._tell(guest.connection, Denied(message.client, message.number, why))
+                return
+            if isinstance(message, AskStatus):
+                status = self._observer.status().encode()
+                self._tell(guest.connection, TellStatus(message.client, message.number, status))
+                return
+            guest.clients.add(message.client)
+            self._clients[message.client] = guest.connection
+            if isinstance(message, FetchRecords):
+                self._keeper.put(message)
+                return
+            if isinstance(message, Request) and self._asked.get(message.client, (-1,))[0] != message.number:
+                self._asked[message.client] = (message.number, time.perf_counter())
+        else:
+            self._observer.heard(message)
+        self._step(Arrived(message))  # type: ignore[arg-type]  # the wire lets nothing else in
 
 
 def _fetch(session: Session, missing: Missing) -> FetchedRecords:
@@ -499,35 +543,18 @@ def _first(error: BaseException) -> BaseException:
 def _nothing(*_: object) -> None: ...
 
 
-class _Outbox:
-    """What waits to be sent on one connection."""
+class _Link:
+    """The connection to a peer, while there is one. What is said meanwhile is lost: it would be old when there is."""
 
     def __init__(self) -> None:
-        self._waiting: deque[bytes] = deque()
-        self._size = 0
-        self._filled = asyncio.Event()
-        self.overflown = False
+        self.connection: Frames | None = None
 
-    def put(self, data: bytes) -> bool:
-        """Add a frame; False if there is no room."""
-        if self._size + len(data) > QUEUE_MAX and self._waiting:
-            self.overflown = True
-            return False
-        self._waiting.append(data)
-        self._size += len(data)
-        self._filled.set()
-        return True
 
-    def clear(self) -> None:
-        """Forget what waits."""
-        self._waiting.clear()
-        self._size = 0
-        self._filled.clear()
+class _Guest:
+    """Who is on a connection that was accepted."""
 
-    async def drain_into(self, stream: anyio.abc.ByteSendStream) -> None:
-        """Send what comes, all that waits at once."""
-        while True:
-            await self._filled.wait()
-            data = b"".join(self._waiting)
-            self.clear()
-            await stream.send(data)
+    connection: Frames
+
+    def __init__(self) -> None:
+        self.visitor: Visitor | None = None
+        self.clients: set[bytes] = set()

@@ -1,0 +1,129 @@
+"""The thread that keeps records: once a tick, or at once where somebody waits, and durable before it says so."""
+
+from __future__ import annotations
+
+import queue
+import time
+
+import pytest
+
+from tests.cluster.test_cluster_records import STREAM, records
+from veritydb.chain import ZERO_HASH
+from veritydb.cluster import keeping
+from veritydb.cluster.keeping import Keeper
+from veritydb.cluster.records import RecordStore
+from veritydb.kernel import Output
+from veritydb.vsr.effects import Committed
+from veritydb.vsr.entry import Kind, make_entry
+from veritydb.vsr.messages import FetchRecords
+
+CLIENT = b"c" * 16
+
+
+def committed(op, effect):
+    header = make_entry(
+        kind=Kind.COMMANDS,
+        cluster=bytes(16),
+        epoch=0,
+        view=0,
+        op=op,
+        parent=bytes(16),
+        commit=0,
+        timestamp=op,
+        body=b"",
+    ).header
+    return Committed(header, (Output(CLIENT, 1, op, b"", (effect,)),))
+
+
+class Kept:
+    def __init__(self, folder):
+        self.retained: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self.answers = queue.SimpleQueue()
+        self.failures = []
+        self.store = RecordStore(folder / "streams")
+        self.keeper = Keeper(
+            self.store,
+            retained=self.retained.put,
+            answer=lambda client, answer: self.answers.put(answer),
+            failed=self.failures.append,
+        )
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(keeping, "LOOK_SECONDS", 3600)  # Nothing happens because time has passed.
+    made = Kept(tmp_path)
+    yield made
+    made.keeper.close()
+    assert not made.failures
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def fetch(offset, hash_=ZERO_HASH, wait=0):
+    return FetchRecords(CLIENT, 7, STREAM, offset, 1 << 20, hash_, wait)
+
+
+def test_what_is_committed_is_kept_at_the_next_tick(kept):
+    effects = records(3)
+    for op, effect in enumerate(effects, 1):
+        kept.keeper.keep(committed(op, effect))
+    assert kept.keeper.queued == 3, "nobody waits for it"
+    kept.keeper.tick()
+    wait_for(lambda: not kept.keeper.queued)
+    kept.keeper.put(fetch(0))
+    assert kept.answers.get(timeout=30).records == tuple(effect.record for effect in effects)
+
+
+def test_who_asks_finds_what_was_committed_before(kept):
+    effects = records(2)
+    for op, effect in enumerate(effects, 1):
+        kept.keeper.keep(committed(op, effect))
+    kept.keeper.put(fetch(1))
+    assert kept.answers.get(timeout=30).records == (effects[1].record,)
+
+
+def test_who_waits_for_a_record_gets_it_without_a_tick(kept):
+    first, second = records(2)
+    kept.keeper.keep(committed(1, first))
+    kept.keeper.put(fetch(1, first.hash, wait=30_000))
+    wait_for(lambda: kept.keeper._waiting)
+    kept.keeper.keep(committed(2, second))
+    assert kept.answers.get(timeout=30).records == (second.record,)
+
+
+def test_what_gathers_is_bounded(kept):
+    for op, effect in enumerate(records(keeping.QUEUE_OPS), 1):
+        kept.keeper.keep(committed(op, effect))
+    wait_for(lambda: not kept.keeper.queued)
+
+
+def test_ops_are_retained_when_enough_have_come_and_at_the_end(kept, monkeypatch):
+    monkeypatch.setattr(keeping, "FLUSH_SECONDS", 3600)
+    monkeypatch.setattr(kept.keeper, "_flush_due", time.monotonic() + 3600)
+    flushed = []
+    flush = kept.store.flush
+    monkeypatch.setattr(kept.store, "flush", lambda: (flushed.append(kept.store.end(STREAM)), flush()))
+    effects = records(keeping.FLUSH_OPS + 3)
+    for op, effect in enumerate(effects[: keeping.FLUSH_OPS], 1):
+        kept.keeper.keep(committed(op, effect))
+    kept.keeper.tick()
+    assert kept.retained.get(timeout=30) == keeping.FLUSH_OPS
+    assert flushed == [(keeping.FLUSH_OPS, effects[keeping.FLUSH_OPS - 1].hash)], "durable first"
+    for op, effect in enumerate(effects[keeping.FLUSH_OPS :], keeping.FLUSH_OPS + 1):
+        kept.keeper.keep(committed(op, effect))
+    kept.keeper.close()
+    assert kept.retained.get(timeout=30) == keeping.FLUSH_OPS + 3
+
+
+def test_ops_are_retained_after_a_while(kept, monkeypatch):
+    (effect,) = records(1)
+    monkeypatch.setattr(kept.keeper, "_flush_due", 0.0)
+    kept.keeper.keep(committed(1, effect))
+    kept.keeper.tick()
+    assert kept.retained.get(timeout=30) == 1
