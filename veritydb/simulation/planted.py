@@ -121,8 +121,8 @@ BUGS: tuple[Planted, ...] = (
         (
             _in(
                 "vsr.core",
-                "        if isinstance(what, _EntryWrite):\n            header = self.headers.get(what.op)\n",
-                "        if isinstance(what, _EntryWrite):\n            header = self.headers.get(what.op)\n"
+                "        if isinstance(what, _EntryWrite):\n            written, header = what.header, self.headers.get(what.header.op)\n",
+                "        if isinstance(what, _EntryWrite):\n            written, header = what.header, self.headers.get(what.header.op)\n"
                 "            self.durable[self._slot(what.header.op)] = what.header\n"
                 "            self._advance_durable()\n            self._on_durable(self.commit_max)\n",
             ),
