@@ -8,6 +8,7 @@ transactions begin, is the session's business.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import apsw
 from veritydb import applied, errors, opening
 from veritydb.applied import AppliedIndex
 from veritydb.errors import ProgrammingError, StatementRefused
+from veritydb.events import Setting
 from veritydb.hooks.capture import StatementMark
 from veritydb.log import Place
 from veritydb.log.resuming import remember
@@ -73,6 +75,8 @@ class Boundaries:
         self.control = db.cursor()
         self.fresh = stream.fresh
         self.schema_touched = False
+        self.logged_mode: int | None = None
+        """The ``auto_vacuum`` that the log has, while VACUUM may have given the file another one."""
         self.offset_before: int | None = None
         """The connection's last offset before the statement that ran last and was not a plain read."""
         self._autocommit: bool | int = LEGACY_TRANSACTION_CONTROL
@@ -173,6 +177,8 @@ class Boundaries:
         """Run ``begin``, a BEGIN of any kind."""
         if self.fresh:
             self.first_use()
+        if self.logged_mode is not None:
+            self.log_mode_if_left()
         # Noted before: an interruption may come when it has been done, and the program has to find it open.
         before, self.transactions.begun = self.transactions.begun, begin
         try:
@@ -189,6 +195,30 @@ class Boundaries:
                 if isinstance(error, apsw.Error):
                     raise translated(error) from error
                 raise
+
+    def log_mode(self) -> None:
+        """Log the file's mode of ``auto_vacuum`` if VACUUM has changed it, for the sake of the rebuilt file's header.
+
+        No transaction is open. If this is interrupted, or VACUUM before it was, ``logged_mode`` stays, and the next
+        transaction, or closing, comes here first.
+        """
+        logged, self.logged_mode = self.logged_mode, None
+        try:
+            mode = self.pragma("auto_vacuum")
+            if mode != logged:
+                self.enter_write()
+                self.capture.add(Setting("auto_vacuum", mode))
+                self.commit_bare()
+        except BaseException:
+            self.logged_mode = logged
+            self.abandon()
+            raise
+
+    def log_mode_if_left(self) -> None:
+        """Do what an interrupted VACUUM has left to do; where it cannot be done, the next transaction tries again."""
+        if self.logged_mode is not None and not self.db.in_transaction:
+            with contextlib.suppress(errors.OperationalError):
+                self.log_mode()
 
     def first_use(self) -> None:
         """Give an empty database its AppliedIndex; as late as this, so that its encoding can still be chosen."""

@@ -316,6 +316,7 @@ class Session(Boundaries):
     def close(self) -> None:
         """Roll back what is open and close everything; harmless if called again."""
         try:
+            self.log_mode_if_left()
             self.transactions.close()
             agreed = self.transactions.agreed
             if agreed is not None:

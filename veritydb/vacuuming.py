@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import apsw
 
 from veritydb.errors import StatementRefused
-from veritydb.events import Setting
 from veritydb.refusals import attached
 from veritydb.translation import translated
 
@@ -47,23 +46,19 @@ def run(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> Non
     session.planner.internal += 1
     try:
         session.capture.pause()
-        before = _auto_vacuum(session)
+        if outside and session.logged_mode is None:
+            session.logged_mode = session.pragma("auto_vacuum")
         cursor.execute(plan.sql, bindings).fetchall()
         if session.db.execute(_COPIED_ONE_BY_ONE).get:
             # VACUUM writes these rows of the schema last, so their number is the last rowid. One table is ours.
             session.db.set_last_insert_rowid(session.db.last_insert_rowid() - 1)
-        after = _auto_vacuum(session)
     except apsw.Error as error:
         raise translated(error) from error
     finally:
         session.planner.internal -= 1
         session.capture.enabled = True
-    if outside and after != before:
-        # The file's auto_vacuum mode changes only here; it is logged for the sake of the rebuilt file's header.
-        bare = session.enter_write()
-        session.capture.add(Setting("auto_vacuum", after))
-        if bare:
-            session.commit_bare()
+    if outside:
+        session.log_mode()
 
 
 def _read(sql: str) -> tuple[str, bool]:
@@ -167,10 +162,6 @@ def _close_gaps(db: apsw.Connection, table: str) -> None:
     up = [move for move in moves if move[0] > move[1]]
     cursor.executemany(update, down)
     cursor.executemany(update, reversed(up))
-
-
-def _auto_vacuum(session: Session) -> int:
-    return int(session.db.pragma("auto_vacuum", schema="main"))
 
 
 def _quoted(name: str) -> str:

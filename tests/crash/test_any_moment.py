@@ -277,6 +277,54 @@ def test_what_is_committed_after_an_interruption_is_what_the_log_says(
     ledger.compare(path, key=RAW)
 
 
+def close(db: veritydb.Connection) -> None:
+    db.close()
+
+
+def write(db: veritydb.Connection) -> None:
+    db.execute("INSERT INTO t VALUES (1)")
+
+
+def begin(db: veritydb.Connection) -> None:
+    db.execute("BEGIN")
+    db.execute("INSERT INTO t VALUES (1)")
+    db.rollback()
+
+
+@pytest.mark.parametrize("then", [close, write, begin])
+def test_wherever_vacuum_is_interrupted_the_log_has_the_files_auto_vacuum(
+    folder: Path, then: Callable[[veritydb.Connection], None], count_of: Count
+) -> None:
+    path = folder / "life.db"
+    with contextlib.closing(veritydb.connect(path, isolation_level=None, timeout=TIMEOUT)) as db:
+        db.execute("CREATE TABLE t(a)")
+        db.execute("INSERT INTO t VALUES (7)")
+        db.execute("DELETE FROM t WHERE a = 7")
+    interrupted = 0
+    modes: set[int] = set()
+    for at in range(1, PLACES_MAX):
+        db = veritydb.connect(path, isolation_level=None, timeout=TIMEOUT)
+        db.execute(f"PRAGMA auto_vacuum = {at % 3}")
+        interrupting = Interrupting(at)
+        try:
+            with contextlib.suppress(Interrupted), interrupting:
+                db.execute("VACUUM")
+            then(db)
+            db.close()
+            ledger.compare(path)
+        except BaseException as error:
+            error.add_note(interrupting.where)
+            raise
+        with files.opened(path) as raw:
+            modes.add(int(raw.pragma("auto_vacuum")))
+        if not interrupting.where:
+            break
+        interrupted += 1
+    assert modes == {0, 1, 2}
+    assert interrupted > 50
+    count_of("places of a VACUUM that were interrupted", interrupted)
+
+
 @pytest.mark.parametrize("state", beginnings.STATES)
 def test_wherever_opening_is_interrupted_nothing_is_lost_and_no_lock_is_left(
     folder: Path, state: str, campaign: bool, count_of: Count
