@@ -11,7 +11,7 @@ LOG_TESTS := $(wildcard tests/test_log_*.py) tests/test_adopt.py
 HOOKS := hooks/*,veritydb/hooks/*
 HOOKS_TESTS := $(addprefix tests/test_,$(addsuffix .py,buffer capture late interruptions sequences outcomes attack))
 
-.PHONY: bench-cluster suites-cluster chaos bench-rolling vopr coverage mutation explore help venv demo test check bench bench-subscriptions conformance conformance-sqlalchemy campaign lock clean conformance-django
+.PHONY: bench-failover bench-cluster suites-cluster chaos bench-rolling vopr coverage mutation explore help venv demo test check bench bench-subscriptions conformance conformance-sqlalchemy campaign lock clean conformance-django
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## */\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -64,6 +64,10 @@ bench: venv  ## the measured floors, interleaved, medians
 
 bench-rolling: venv  ## restart all nodes of a cluster, one after the other, while programs commit
 	$(BIN)/python -m benchmarks.rolling_restart
+
+KILLS ?= 50
+bench-failover: venv  ## kill the primary while programs commit (KILLS times), and see how soon they go on
+	$(BIN)/python -m benchmarks.failover --kills $(KILLS)
 
 bench-cluster: venv  ## commits through three nodes, against rqlite and PostgreSQL, where they are installed
 	$(BIN)/python -m benchmarks cluster

@@ -13,7 +13,7 @@ import pytest
 from tests.support.members import CLUSTER, OPTIONS, POINT, Disk, chain, first_block, following
 from tests.support.stage import Stage
 from veritydb.vsr.core import CannotStart, ProtocolError, Status
-from veritydb.vsr.effects import ReadDone, Retained, Tick, WriteDone
+from veritydb.vsr.effects import Gone, ReadDone, Retained, Tick, WriteDone
 from veritydb.vsr.entry import Entry, Kind, checksum
 from veritydb.vsr.messages import (
     Checkpoint,
@@ -147,15 +147,15 @@ def test_no_more_requests_share_an_op_than_are_allowed() -> None:
     assert [line[-5:] for line in told if "=>" in line] == [" op 2", " op 3", " op 4"]
 
 
-def test_who_is_not_primary_redirects_and_who_does_not_know_says_nothing() -> None:
+def test_who_is_not_primary_redirects_also_to_who_is_about_to_be() -> None:
     stage = group()
     assert stage.play("read 0 bob") == ["0 => bob  Redirect to 1"]
 
     stage.play("expire 0 suspect", "expire 2 suspect", "deliver 2->0")
     assert stage.replicas[0].status is Status.VIEW_CHANGE
-    assert stage.play("read 0 bob") == []
-    assert stage.play("ask 0 ann") == []
-    assert stage.play("members 0 0 1") == []
+    assert stage.play("read 0 bob") == ["0 => bob  Redirect to 2"]
+    assert stage.play("ask 0 ann") == ["0 => ann  Redirect to 2"]
+    assert stage.play("members 0 0 1") == ["0 => people  Redirect to 2"]
 
 
 def test_no_more_reads_wait_than_are_allowed() -> None:
@@ -330,6 +330,38 @@ def test_a_header_that_was_taken_back_for_an_op_that_is_gone_leaves_its_slot_fre
 def test_what_is_being_written_is_not_asked_for() -> None:
     stage = group("hold 0", "ask 1 a", "deliver 1->0")
     assert stage.play("expire 0 repair") == []
+
+
+# ---- leaving a view
+
+
+def test_a_primary_that_is_gone_is_not_waited_for() -> None:
+    stage = group()
+    assert stage.happen(0, Gone(2)) == []
+    assert stage.happen(1, Gone(0)) == [], "a primary goes on without a backup"
+    assert stage.happen(0, Gone(1)) == ["0 -> 1 2  ExitView 1"]
+
+
+def test_nothing_is_asked_of_who_is_gone_until_it_is_heard_again() -> None:
+    stage = group()
+    replica = stage.replicas[0]
+    stage.happen(0, Gone(2))
+    assert {replica._peer() for _ in range(50)} == {1}
+    stage.hear(0, GetHeaders(0, 1, 2, 1, 1))
+    assert {replica._peer() for _ in range(50)} == {1, 2}
+    stage.happen(0, Gone(1))
+    stage.happen(0, Gone(2))
+    assert {replica._peer() for _ in range(50)} == {1, 2}, "if all are, it may be wrong"
+
+
+def test_a_primary_to_be_that_grew_tired_of_waiting_does_not_want_to_leave_its_own_view() -> None:
+    stage = group("expire 0 suspect", "expire 2 suspect", "deliver 0->2", "expire 2 view_change")
+    replica = stage.replicas[2]
+    assert replica.exit_votes == {2}
+    stage.play("deliver 2->0", "deliver 0->2")
+    assert replica.status is Status.NORMAL
+    assert replica.exit_votes == set()
+    assert "exit_resend" not in replica._timers
 
 
 # ---- what may not happen
@@ -567,6 +599,31 @@ def test_an_op_is_recalled_once() -> None:
     assert len(replica._serving) == 1
     replica._serving.clear()
     replica._out.clear()
+
+
+def test_entries_behind_one_that_is_recalled_are_read_with_it() -> None:
+    stage = group("ask 1 a", "ask 1 b", "ask 1 c", "deliver 1->0")
+    replica = stage.replicas[0]
+    del replica.bodies[2], replica.bodies[3]
+    replica.commit_max = replica.head
+    replica._apply()
+    assert [serving.op for serving in replica._serving.values()] == [2, 3]
+    replica._serving.clear()
+    replica._out.clear()
+
+
+def test_when_all_entries_that_were_asked_for_have_come_the_next_ones_are_asked_for_at_once() -> None:
+    stage = group("cut 1->0", options="repairs_max=2")
+    for name in "abcdef":
+        stage.play(f"ask 1 {name}", "pass 1")
+    stage.play("heal", "expire 1 heartbeat", "deliver 1->0", "expire 0 getview_resend", "deliver 0->1", "deliver 1->0")
+    replica = stage.replicas[0]
+    known = stage.replicas[1].headers
+    stage.hear(0, Headers(0, 1, 1, tuple(known[op] for op in (6, 5, 4, 3, 2))))
+    stage.play("expire 0 repair", "drop")
+    for op, at_once in ((2, False), (3, True)):
+        stage.hear(0, Repair(0, 1, 1, entry_of(stage, 1, op)))
+        assert (replica._timers["repair"] == 1) is at_once
 
 
 def test_a_group_of_one_has_nobody_to_ask() -> None:

@@ -51,6 +51,7 @@ from veritydb.vsr.effects import (
     Committed,
     Effect,
     Event,
+    Gone,
     Read,
     ReadDone,
     Remove,
@@ -431,12 +432,15 @@ class Node:
                 link.connection = connection
                 await connection.lost.wait()
             except (OSError, TimeoutError) as error:
+                if isinstance(error, ConnectionRefusedError):
+                    self._step(Gone(member))
                 log.debug("peer cannot be reached", extra=fields(address=address, why=error))
             finally:
                 link.connection = None
                 connection.hang_up()
             if time.monotonic() - began > RETRY_SECONDS[1]:
                 pause = RETRY_SECONDS[0]
+                continue  # At once: whether it is gone or only the connection, dialling tells.
             await anyio.sleep(pause)
             pause = min(2 * pause, RETRY_SECONDS[1])
 

@@ -44,6 +44,8 @@ from veritydb.vsr.wire import FRAME_SIZE, Dropped, Keys, Wire, message_size
 PATIENCE = (0.3, 1.0)
 """Seconds that one node is given to answer before the next one is asked: at first, and at most."""
 _PAUSE = 0.02
+AVOIDED = 0.5
+"""Seconds for which a node is not dialled because another one says that it is primary, after it could not be."""
 
 
 class SessionEnded(GroupUnavailable):
@@ -73,6 +75,8 @@ class Session:
         self._primary = self._members[0]
         self._socket: ssl.SSLSocket | None = None
         self._connected_to: int | None = None
+        self._refused: dict[int, float] = {}
+        """By member, when it could last not be reached."""
         self._wire = Wire(cluster=group.cluster, keys=group.keys)
         self._pid = os.getpid()
         self._stopped = False
@@ -198,6 +202,7 @@ class Session:
         last: Exception | None = None
         waits, patience = patience, PATIENCE[0]
         uncertain = False
+        stays: float | None = None
         while True:
             sent = False
             left = deadline - time.monotonic()
@@ -215,19 +220,24 @@ class Session:
                 uncertain |= sent  # A node that has not answered may have carried it out all the same.
                 if isinstance(error, TimeoutError):
                     patience = min(2 * patience, PATIENCE[1])  # Perhaps it is only slow: repeating helps nobody then.
+                else:
+                    self._refused[self._primary] = time.monotonic()
                 self._hang_up()
                 self._next()
+                stays = None
                 time.sleep(min(_PAUSE, max(0.0, deadline - time.monotonic())))
                 continue
             if isinstance(answer, Redirect):
-                self._view = max(self._view, answer.view)
-                if answer.primary not in self._group.members:
-                    self._find_members(connection)
-                if answer.primary in self._group.members and answer.primary != self._connected_to:
-                    self._primary = answer.primary
+                now = time.monotonic()
+                stays = stays or now
+                if self._follow(answer, connection):
+                    stays = None
+                elif now - stays > patience:
+                    self._hang_up()
+                    self._next()
+                    stays = None
                 else:
-                    time.sleep(_PAUSE)
-                self._hang_up()
+                    time.sleep(min(_PAUSE, max(0.0, deadline - now)))
                 continue
             if isinstance(answer, Denied):
                 self._renew()  # Its number was not used.
@@ -237,6 +247,22 @@ class Session:
                     )
                 raise NotPermitted(answer.why)
             return answer
+
+    def _follow(self, answer: Redirect, connection: ssl.SSLSocket) -> bool:
+        """Turn to whom a node says is primary. False: that is this node, or one that is not there; ask it again."""
+        self._view = max(self._view, answer.view)
+        primary = answer.primary
+        if primary not in self._group.members:
+            self._find_members(connection)
+        if (
+            primary not in self._group.members
+            or primary == self._connected_to
+            or time.monotonic() - self._refused.get(primary, -AVOIDED) < AVOIDED
+        ):
+            return False
+        self._primary = primary
+        self._hang_up()
+        return True
 
     def _find_members(self, connection: ssl.SSLSocket) -> None:
         """Ask a node where the members are: there are others than when this client was told."""

@@ -529,7 +529,7 @@ BUGS: tuple[Planted, ...] = (
     Planted(
         "votes and acknowledgements of an epoch that is over count",
         "",
-        (_in("vsr.replica", "        elif message.epoch == self.epoch:", "        elif True:"),),
+        (_in("vsr.replica", "        if message.epoch == self.epoch:", "        if True:"),),
     ),
     Planted(
         "the newest log is told by its view alone, whatever epoch it is of",
@@ -568,7 +568,14 @@ BUGS: tuple[Planted, ...] = (
     Planted(
         "a new primary answers reads before it has committed an op of its own",
         "P12",
-        (_in("vsr.normal", "if not self.view_committed or len(self._reads_waiting)", "if len(self._reads_waiting)"),),
+        (
+            _in(
+                "vsr.normal",
+                "        if not self.view_committed:\n            self._redirect(message.client, message.number)\n"
+                "            return\n        if len(self._reads_waiting) >=",
+                "        if len(self._reads_waiting) >=",
+            ),
+        ),
     ),
     Planted(
         "a read joins a probe that was sent before it came",

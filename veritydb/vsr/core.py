@@ -85,6 +85,8 @@ class Core:
 
         self.members = block.members
         self.epoch = block.epoch
+        self.gone: set[int] = set()
+        """Members whose process has ended, as far as can be told: others are asked first."""
         self._guide: int | None = None
         """A node that has told of a later epoch, and may have what the members of this one have no more."""
         self.view = block.view
@@ -203,6 +205,8 @@ class Core:
     def _peer(self) -> int | None:
         """Return another member, by chance; where members have changed, perhaps one that is of the others."""
         others = [member for member in self.members if member != self.member]
+        if self.gone:
+            others = [member for member in others if member not in self.gone] or others
         if self._guide is not None and self._guide not in others:
             others.append(self._guide)
         return others[self._draw(len(others))] if others else None

@@ -80,7 +80,16 @@ class StepDown(NamedTuple):
     """The process is about to end: if this is the primary, let another one take its place now, not after a silence."""
 
 
-Event: TypeAlias = Tick | Arrived | WriteDone | ReadDone | Retained | StepDown
+class Gone(NamedTuple):
+    """A member's process has ended, as far as can be seen from here: nobody listens at its address any more.
+
+    A hint, which may be wrong: it brings forward what silence would bring about.
+    """
+
+    member: int
+
+
+Event: TypeAlias = Tick | Arrived | WriteDone | ReadDone | Retained | StepDown | Gone
 
 
 class Send(NamedTuple):

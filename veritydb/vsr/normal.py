@@ -81,8 +81,11 @@ class Normal(Core):
         if self.status is not Status.NORMAL or not self.is_primary:
             self._redirect(message.client, message.number)
             return
-        if not self.view_committed or self.state is None or self._abdicating:
+        if self.state is None or self._abdicating:
             return  # The client asks again.
+        if not self.view_committed:
+            self._redirect(message.client, message.number)
+            return
         if message.client in self._busy:
             return
         found = kernel.lookup(self.state, message.client, message.session, message.number, message.command)
@@ -101,7 +104,8 @@ class Normal(Core):
             self._answer(message.client, Evicted(message.client, message.session, self.view))
 
     def _redirect(self, client: bytes, number: int) -> None:
-        if self.status is Status.NORMAL:
+        """Say who is primary, or is about to be, this member perhaps: a client that hears nothing waits far longer."""
+        if self.status is not Status.RECOVERING_HEAD:
             self._answer(client, Redirect(client, number, self.primary_of(self.view), self.view))
 
     def _propose(self) -> None:
@@ -391,7 +395,10 @@ class Normal(Core):
         if self.status is not Status.NORMAL or not self.is_primary:
             self._redirect(message.client, message.number)
             return
-        if not self.view_committed or len(self._reads_waiting) >= self.options.reads_max:
+        if not self.view_committed:
+            self._redirect(message.client, message.number)
+            return
+        if len(self._reads_waiting) >= self.options.reads_max:
             return
         self._reads_waiting.append(message)
         if self._probe is None:

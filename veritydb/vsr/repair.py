@@ -59,6 +59,8 @@ class Repairing(Normal):
         """How often a piece was asked for since the last one came."""
         self._sync: StartView | None = None
         """What to install together with the snapshot that was fetched."""
+        self._asked: set[int] = set()
+        """Ops whose entries were asked for last, and have not come."""
         self._scrub_op = 0
         self._asked_in_vain = 0
         """How often something was asked for since the log here last grew; then perhaps nobody has it any more."""
@@ -82,6 +84,7 @@ class Repairing(Normal):
         if not self._chain_complete:
             low = max(self.commit_min + 1, self.chain_min - self.options.headers_max)
             self._send(peer, GetHeaders(self.epoch, self.view, self.member, low, self.chain_min - 1))
+        self._asked = {header.op for header in missing}
         for header in missing:
             self._ask(GetPrepare(self.epoch, self.view, self.member, header.op, header.checksum))
 
@@ -137,6 +140,10 @@ class Repairing(Normal):
             and header.op not in self.bodies
         ):
             self._keep(message.entry)
+            if header.op in self._asked:
+                self._asked.discard(header.op)
+                if not self._asked:
+                    self._start_timer("repair", 1)  # All that was asked for has come: the next piece at once.
 
     # ---- what others miss
 
@@ -193,9 +200,14 @@ class Repairing(Normal):
                 self._pump_writes()
 
     def _recall(self, op: int) -> None:
-        own = self._durable_checksum(op)
-        if own is not None and not any(serving.op == op and serving.dst is None for serving in self._serving.values()):
-            self._read_entry(None, op, own)
+        reading = {serving.op for serving in self._serving.values() if serving.dst is None}
+        # The ones behind it, too: each by itself would wait for what the disk is doing.
+        for each in range(op, min(op + self.options.repairs_max // 2, self.commit_max + 1)):
+            own = self._durable_checksum(each)
+            if own is None or own != self.headers[each].checksum:
+                return
+            if each not in self.bodies and each not in reading:
+                self._read_entry(None, each, own)
 
     def _scrub(self) -> None:
         """Read one entry above the checkpoint, to find what has rotted while others still have it."""

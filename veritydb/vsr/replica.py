@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from veritydb.vsr.core import CannotStart, Halted, ProtocolError, Status
-from veritydb.vsr.effects import Arrived, Effect, Event, ReadDone, Retained, Tick, WriteDone
+from veritydb.vsr.effects import Arrived, Effect, Event, Gone, ReadDone, Retained, Tick, WriteDone
 from veritydb.vsr.messages import (
     Commit,
     CommitAck,
@@ -112,6 +112,8 @@ class Replica(Reconfiguring):
         elif isinstance(event, Retained):
             self.retained = max(self.retained, event.op)
             self._write_snapshot()
+        elif isinstance(event, Gone):
+            self._on_gone(event.member)
         else:
             self._on_step_down()
         return self._finish()
@@ -148,6 +150,11 @@ class Replica(Reconfiguring):
         if self.status is Status.NORMAL and self.is_primary and len(self.members) > 1:
             self._enter_view_change(self.view + 1)
 
+    def _on_gone(self, member: int) -> None:
+        self.gone.add(member)
+        if self.status is Status.NORMAL and not self.is_primary and member == self.primary_of(self.view):
+            self._suspect()
+
     def _on_exit_resend(self) -> None:
         if self.member in self.exit_votes:
             self._vote_to_exit()
@@ -159,7 +166,10 @@ class Replica(Reconfiguring):
     def _arrived(self, message: Any) -> None:
         if isinstance(message, (Request, ReadRequest, Reconfigure)):
             self._handle(message)
-        elif message.epoch == self.epoch:
+            return
+        if self.gone:
+            self.gone.discard(message.src)
+        if message.epoch == self.epoch:
             if isinstance(message, (PrepareOk, CommitAck, Pong)):
                 self._heard.add(message.src)  # An answer: it hears us, too. That we hear it would not be enough.
             self._handle(message)

@@ -280,7 +280,9 @@ class ViewChange(Repairing):
             return
         self.status = Status.NORMAL
         self.joins.clear()
-        for timer in ("view_change", "join_resend"):
+        # It may have grown tired of waiting for this view. Its own vote against it would stand, and be told for ever.
+        self.exit_votes.discard(self.member)
+        for timer in ("view_change", "join_resend", "exit_resend"):
             self._stop_timer(timer)
         self._heartbeat()
         for op in range(self.commit_max + 1, self.head + 1):
