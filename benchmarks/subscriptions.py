@@ -6,7 +6,9 @@ Python's.
 
 Latencies are from ``commit()`` having returned to the update being in the subscriber's hands, on the same clock
 (CLOCK_MONOTONIC is one for all processes of a machine), with commits 2 ms apart, as a person or a service makes them.
-Throughput is of commits as fast as they go, in turns with and without subscribers.
+Throughput is of commits as fast as they go, in turns with and without subscribers. On a machine with busy neighbours
+run it in the kernel's real-time class, as root: ``chrt -r 10 python -m benchmarks subscriptions``; the readers of the
+throughput leave that class.
 """
 
 from __future__ import annotations
@@ -124,9 +126,12 @@ def _in_process(db: Any) -> list[float]:
 
 
 _FOLLOWER = """
-import sys, time
+import os, sys, time
 from veritydb.subscriptions import open_feed
 path, count, many = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+if count < 0:
+    # One that reads without pause and had the benchmark's real-time class would keep the kernel's own threads from a core.
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 feed = open_feed(path, key=bytes(range(32)))
 subscriptions = [feed.subscribe() for _ in range(many)]
 print("ready", flush=True)
