@@ -130,7 +130,7 @@ import os, sys, time
 from veritydb.subscriptions import open_feed
 path, count, many = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 if count < 0:
-    # One that reads without pause and had the benchmark's real-time class would keep the kernel's own threads from a core.
+    # One that reads without pause, in the real-time class of the benchmark, would keep the kernel from a core.
     os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 feed = open_feed(path, key=bytes(range(32)))
 subscriptions = [feed.subscribe() for _ in range(many)]
