@@ -16,9 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from veritydb.cluster.reaching import CLUSTER, reach
 from veritydb.connection import Connection
-from veritydb.errors import GroupUnavailable
+from veritydb.errors import ConfigurationError, GroupUnavailable
 from veritydb.sse.health import LocalQuorum, Quorum
 from veritydb.streams import SHARED_FILE
 
@@ -35,6 +34,14 @@ class Clustered:
 
     def __init__(self, path: Path, folder: Path, cluster: str, key: Any, register: Any = None) -> None:
         """Raises ConfigurationError, GroupUnavailable, LogMismatch, KeyProblem."""
+        # Not above: most servers have no cluster, and not the packages that one needs.
+        try:
+            from veritydb.cluster.reaching import reach
+        except ImportError as error:
+            raise ConfigurationError(
+                f"{path} is a copy of a stream that a cluster keeps, and a cluster needs more than is installed "
+                f"({error.name}): pip install 'veritydb[server,cluster]'; nothing was started"
+            ) from error
         told = json.loads((folder / SHARED_FILE).read_text(encoding="utf-8"))
         self._name = str(told["name"])
         self._stream = bytes.fromhex(told["stream"])
@@ -68,7 +75,7 @@ class Clustered:
 
 def clustered(path: Path, folder: Path, key: Any) -> Clustered | None:
     """Return what ``VERITYDB_CLUSTER`` makes of a database that is a copy of a stream; None without it."""
-    cluster = os.environ.get(CLUSTER)
+    cluster = os.environ.get("VERITYDB_CLUSTER")
     if not cluster or not (folder / SHARED_FILE).exists():
         return None
     return Clustered(path, folder, cluster, key)
