@@ -26,14 +26,16 @@ WARD = Role(name="ward", tables={"patients": TableRule(columns=("id", "name", "w
 
 
 def role(request):
-    """Say what a request may see. A program asks ``request.user`` here."""
-    return WARD if request.headers.get("X-Ward") == "yes" or request.GET.get("actions") else None
+    """Say what a request may see. A program asks ``request.user`` here; this one, the cookie that its page gave."""
+    return WARD if request.get_signed_cookie("ward", default=None) else None
 
 
 def page(request):
     """Answer with the page that listens."""
     with open(os.path.join(os.path.dirname(__file__), "plain.html"), encoding="utf-8") as file:
-        return HttpResponse(file.read().replace("live/events?", "events/?actions=insert,update,delete&"))
+        response = HttpResponse(file.read().replace("live/events?", "events/?"))
+    response.set_signed_cookie("ward", "A", httponly=True, samesite="Strict")
+    return response
 
 
 urlpatterns = [path("", page), path("events/", event_stream(role))]

@@ -85,6 +85,16 @@ def first(port: int, path: str, wanted: str, work: object, headers: dict[str, st
         response.close()
 
 
+def cookie_of(port: int) -> str:
+    """Open the page, and return the cookie that it gives."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request("GET", "/")
+    response = connection.getresponse()
+    assert b"EventSource" in response.read()
+    connection.close()
+    return str(response.getheader("Set-Cookie")).partition(";")[0]
+
+
 def test_fastapi_pushes_to_a_plain_page_and_to_datastar(folder: Path) -> None:
     with running(folder, "fastapi_live:app") as port:
         block = first(port, "/live/events?images=1", "event: change", lambda: add(folder, "Jane"))
@@ -95,8 +105,8 @@ def test_fastapi_pushes_to_a_plain_page_and_to_datastar(folder: Path) -> None:
 
 def test_django_pushes_what_its_role_may_see(folder: Path) -> None:
     """Through GZipMiddleware, to a client that takes gzip; who has no role is refused, and mistakes are problems."""
-    accepts = {"X-Ward": "yes", "Accept-Encoding": "gzip"}
     with running(folder, "django_live:application") as port:
+        accepts = {"Cookie": cookie_of(port), "Accept-Encoding": "gzip"}
         block = first(port, "/events/?images=1", "event: change", lambda: add(folder, "Jane"), accepts)
         change = json.loads(block.partition("data: ")[2])
         assert change["after"] == {"id": 1, "name": "Jane", "ward": "A"}

@@ -117,6 +117,12 @@ def test_it_opens_and_shows_a_commit_at_once(page: Page, ui: Server, clinic: Cli
     keep(page, "live")
 
 
+def test_an_address_with_a_key_signs_in_where_the_page_is_open_already(page: Page, ui: Server) -> None:
+    page.goto(f"http://127.0.0.1:{ui.port}/")
+    expect(page.locator("#state")).to_have_text("Signed out", timeout=SOON)
+    enter(page, ui)
+
+
 def test_a_restart_of_the_server_leaves_no_gap(page: Page, ui: Server, clinic: Clinic) -> None:
     """Twice: once it is told to end, once it is killed. What was committed meanwhile is there, once."""
     enter(page, ui)

@@ -26,7 +26,10 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The consumer.", show_
 
 @app.command("list")
 def list_(database: Database, key_file: KeyFile = None, register: Register = None, json: Json = False) -> None:
-    """List the consumers and projections, with how far each has come."""
+    """List the consumers and projections, with the last transaction that each has taken something from.
+
+    Later ones may hold nothing for it: what waits for a consumer, `veritydb consumers lag` counts.
+    """
     with _opened(database, key_file, register) as work:
         consumers, projections = work.consumers(), work.projections()
         last = work.last_offset
@@ -42,7 +45,7 @@ def list_(database: Database, key_file: KeyFile = None, register: Register = Non
         )
         return
     table = Table(box=box.SIMPLE_HEAD)
-    for title in ("kind", "name", "up to", f"of {last}", ""):
+    for title in ("kind", "name", "last taken", f"of {last}", ""):
         table.add_column(title)
     for name, position, paused in consumers:
         table.add_row("consumer", printable(name), *_place(position, last), "paused" if paused else "")
@@ -121,4 +124,4 @@ def _opened(database: Any, key_file: Any, register: str | None) -> Generator[Adm
 
 def _place(cursor: str, last: int) -> tuple[str, str]:
     offset = int(cursor.partition("@")[0].partition(".")[0])
-    return cursor.partition("@")[0], "" if offset >= last else f"{last - offset} behind"
+    return cursor.partition("@")[0], "" if offset >= last else f"{count_text(last - offset, 'transaction')} ago"

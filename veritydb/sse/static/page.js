@@ -218,6 +218,7 @@ function changeItem(change) {
     if (!change.before && !change.after) value.textContent = "changed in place";
     diff.append(element("dt", "", name), value);
   }
+  if (!change.changed.length) diff.append(element("dt"), element("dd", "null", "written again, no value changed"));
   item.append(diff);
   if (page.status.you.history && page.status.you.query && change.offset > 0) {
     const look = element("button", "quiet", "Table before this");
@@ -427,4 +428,6 @@ function when(time) {
   return date.toLocaleString([], today ? { timeStyle: "medium" } : { dateStyle: "medium", timeStyle: "medium" });
 }
 
+// An address with a key, pasted where the page is open already, changes the page's address and loads nothing.
+window.addEventListener("hashchange", () => { if (location.hash.startsWith("#key=")) location.reload(); });
 begin();
