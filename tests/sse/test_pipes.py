@@ -152,8 +152,10 @@ async def listening(clinic: Clinic, tmp_path: Path) -> AsyncGenerator[tuple[Hub,
     try:
         yield hub, reader
     finally:
+        streaming = hub.count > 0
         hub.end("the test is over")
-        await reader.readuntil(b"event: problem")
+        if streaming:
+            await reader.readuntil(b"event: problem")
         writer.close()
         server.should_exit = True
         await running
@@ -167,6 +169,27 @@ def test_streams_of_our_own_server_have_pipes(clinic: Clinic, tmp_path: Path) ->
             clinic.db.execute("INSERT INTO patients (name) VALUES ('Jane')")
             await reader.readuntil(b'"table":"patients"')
             assert hub._idle == waiting, "its task has slept all the while"
+
+    asyncio.run(main())
+
+
+def test_what_goes_wrong_with_one_stream_ends_that_one(clinic: Clinic, tmp_path: Path) -> None:
+    class Broken:
+        open = True
+
+        def write(self, framed: bytes) -> None:
+            raise RuntimeError("the transport is closed")
+
+    async def main() -> None:
+        async with asyncio.timeout(20), listening(clinic, tmp_path) as (hub, reader):
+            (stream,) = hub._idle
+            stream.pipe = Broken()
+            clinic.db.execute("INSERT INTO patients (name) VALUES ('Jane')")
+            await reader.readuntil(b"event: problem")
+            assert b"veritydb:internal" in await reader.readuntil(b"\n\n")
+            while hub.count:
+                await asyncio.sleep(0.01)
+            assert hub._round is None
 
     asyncio.run(main())
 

@@ -268,15 +268,15 @@ class Hub:
             return False
         try:
             piece = self.take(stream, receiver)
+            if piece.sse:
+                pipe.write(piece.framed)
+                stream.touch()
+            elif stream.silent:
+                pipe.write(_HEARTBEAT_CHUNK)
+                stream.touch()
         except Exception as error:
-            stream.error = error
+            stream.error = error  # It ends this stream, and not the round.
             return False
-        if piece.sse:
-            pipe.write(piece.framed)
-            stream.touch()
-        elif stream.silent:
-            pipe.write(_HEARTBEAT_CHUNK)
-            stream.touch()
         return piece.complete and not receiver.behind
 
     async def _tick(self) -> None:
