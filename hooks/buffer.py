@@ -338,8 +338,8 @@ class ChangeBuffer:
         del self._entries[count - base :]
         if length >= 0 and self._entries:
             last = self._entries[-1]
-            if type(last) is Run:
-                last.cut(length)
+            assert type(last) is Run  # Only in a run a mark counts rows.
+            last.cut(length)
         self._recount()
         if self.on_truncate is not None:
             self.on_truncate(mark)
@@ -355,8 +355,8 @@ class ChangeBuffer:
         self._bytes = self._measured = self._seen = 0
         self._runs_check_at = _RUNS_STEP
         if self._spilled:
-            if self._overflow is not None:
-                self._overflow.truncate(0)
+            assert self._overflow is not None
+            self._overflow.truncate(0)
             self.spilled_tables.clear()
             self.spilled_schema = False
             self._holes.clear()

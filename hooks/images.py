@@ -48,9 +48,6 @@ class Table:
         self.resolved = resolved
         """False for a table that the statement now running has made: the catalog is read when it is over."""
 
-    def __repr__(self) -> str:
-        return f"Table({self.name!r}, {self.kind.name})"
-
 
 def mend_short_rows(values: list[Value], width: int, columns: Sequence[int]) -> list[Value]:
     """Give back to ``columns`` the affinity REAL that before images of short rows lack.

@@ -114,13 +114,11 @@ class Late:
             here = buffer.mark()
             covered = self.touched
             tables = self._host.catalog.tables
-            for name, (table, rowids) in list(covered.items()):
+            for name, (_, rowids) in list(covered.items()):
                 known = tables.get(name)
                 if known is None:
                     del covered[name]  # Its making was rolled back, and the rows went with it.
                     continue
-                if known.without_rowid is not table.without_rowid:
-                    rowids = None  # Another table has the name now.
                 if known.hidden:
                     if committing:
                         raise refusal(known)

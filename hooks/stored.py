@@ -144,7 +144,9 @@ def _by_scan(now: StoredTable, then: StoredTable) -> Iterator[Change]:
         elif new is not None and (old is None or new[0] < old[0]):
             yield new[0], None, new[1]
             new = next(news, None)
-        elif old is not None and new is not None:
+        else:
+            assert old is not None
+            assert new is not None
             if not _same(old[1], new[1]):
                 yield old[0], old[1], new[1]
             old = next(olds, None)

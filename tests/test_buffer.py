@@ -215,6 +215,7 @@ def test_too_many_rows_go_to_the_overflow_in_parts_in_order() -> None:
     assert rowids == list(range(1000))
     assert buffer.spilled_count == parts.count
     assert buffer.any()
+    assert buffer.few() is None
 
 
 def test_large_values_go_to_the_overflow_before_there_are_many() -> None:

@@ -14,6 +14,7 @@ import pytest
 from tests.support.captured import NUMBERS, Captured, Make, State, alter, brief, making, rows, schema
 from veritydb.errors import CaptureError
 from veritydb.events import Op, Rows, Setting
+from veritydb.hooks.images import Kind
 
 
 @pytest.fixture
@@ -544,3 +545,62 @@ def test_a_closed_capture_leaves_a_plain_connection() -> None:
     assert not c.capture.captured
     assert c.told == []
     c.close()
+
+
+def test_joining_again_is_nothing_and_what_may_be_captured_is_told_before_it_is_certain(make: Make) -> None:
+    c = make("CREATE TABLE t(a); CREATE VIRTUAL TABLE f USING fts5(x)")
+    c.begin()
+    c.capture.join()
+    assert not c.capture.may_have_captured
+    c.do("INSERT INTO f VALUES ('word')")
+    assert c.capture.may_have_captured
+    c.capture.join()
+    assert {name for _, name, _ in brief(c.commit())} >= {"f_data", "f_content"}
+
+
+def test_a_blob_that_is_written_after_a_row_was_deleted_is_read_late(make: Make) -> None:
+    c = make("CREATE TABLE t(a, b); INSERT INTO t VALUES (1, zeroblob(2)), (2, zeroblob(2))")
+    c.begin()
+    c.do("DELETE FROM t WHERE a = 1")
+    with c.db.blob_open("main", "t", "b", 2, True) as blob:
+        blob.write(b"xy")
+    events = c.commit()
+    assert (Op.INSERT, [2], [(2, b"xy")]) in [(e.op, e.rowids, e.after) for e in events if isinstance(e, Rows)]
+
+
+def test_a_rollback_while_nothing_is_captured_is_told_to_nobody(make: Make) -> None:
+    c = make("CREATE TABLE t(a)")
+    c.setup("BEGIN; INSERT INTO t VALUES (1); ROLLBACK")
+    assert c.told == []
+
+
+def test_a_schema_statement_after_one_that_a_savepoint_took_back_finds_the_schema_read(make: Make) -> None:
+    c = make("CREATE TABLE t(a)")
+    c.begin()
+    c.do("SAVEPOINT s")
+    alter(c, "CREATE TABLE gone(a)")
+    c.do("INSERT INTO gone VALUES (1)")
+    c.do("ROLLBACK TO s")
+    alter(c, "CREATE TABLE stays(a)")
+    c.do("INSERT INTO stays VALUES (1)")
+    assert brief(c.commit()) == [schema("CREATE TABLE stays(a)"), ("INSERT", "stays", [1])]
+
+
+def test_a_table_that_a_statement_made_and_unmade_is_ignored_and_one_that_never_was_is_not_found(make: Make) -> None:
+    c = make("CREATE TABLE t(a)")
+    c.transact("INSERT INTO t VALUES (1)")
+    catalog = c.capture.catalog
+    ghost = catalog.meet("ghost")
+    catalog.read(c.db.cursor())
+    assert ghost.kind is Kind.IGNORED
+    with pytest.raises(KeyError):
+        catalog.find("ghost")
+    assert catalog.find("T") is catalog.find("t")
+
+
+def test_rows_by_which_a_virtual_table_makes_itself_are_part_of_its_statement(make: Make) -> None:
+    c = make("CREATE TABLE t(a)")
+    c.begin()
+    alter(c, "CREATE VIRTUAL TABLE f USING fts5(x)")
+    c.do("INSERT INTO t VALUES (1)")
+    assert brief(c.commit()) == [schema("CREATE VIRTUAL TABLE f USING fts5(x)"), ("INSERT", "t", [1])]

@@ -8,13 +8,16 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, TypeAlias
 
 import apsw
 import pytest
 
 from tests.support.captured import NUMBERS, Captured, Make, State, brief, making
 from veritydb.hooks.witness import Head
+
+Watch: TypeAlias = "tuple[Callable[[], Any], Callable[[Any], object]]"
+"""Gets the function that watches all others, and installs one."""
 
 
 @pytest.fixture
@@ -173,16 +176,22 @@ class Stop(BaseException):
 
 
 class Interruption:
-    """Raises Stop at the n-th line of the callbacks; a signal can do so wherever one begins."""
+    """Raises Stop at the n-th place of the callbacks where ``watch`` sees one of ``events``.
 
-    def __init__(self, number: int) -> None:
+    A trace function sees each line, and the measuring of branches sees nothing meanwhile. A profile function sees the
+    places where a signal's handler is run indeed, and disturbs no measuring.
+    """
+
+    def __init__(self, number: int, watch: Watch, events: tuple[str, ...]) -> None:
         self.left = number
+        self.watch = watch
+        self.events = events
         self.cause: Stop | None = None
 
     def __call__(self, frame: FrameType, event: str, _: object) -> Any:
         if "hooks" not in frame.f_code.co_filename:
             return None
-        if event in ("call", "line"):
+        if event in self.events:
             self.left -= 1
             if self.left == 0:
                 self.cause = Stop()
@@ -200,22 +209,30 @@ INTERRUPTED = (
     "INSERT INTO v VALUES (1)",
     "ROLLBACK TO s",
     "INSERT INTO f VALUES ('other')",
+    "INSERT INTO log VALUES (1), (CAST(x'ff' AS TEXT))",
     "DELETE FROM t WHERE a > 3",
     "RELEASE s",
 )
 
 
-def test_an_interruption_anywhere_in_the_callbacks_never_lets_a_wrong_buffer_commit(make: Make, campaign: bool) -> None:
+@pytest.mark.parametrize(
+    ("watch", "events"),
+    [((sys.gettrace, sys.settrace), ("call", "line")), ((sys.getprofile, sys.setprofile), ("call", "c_return"))],
+    ids=["lines", "signals"],
+)
+def test_an_interruption_anywhere_in_the_callbacks_never_lets_a_wrong_buffer_commit(
+    make: Make, watch: Watch, events: tuple[str, ...], campaign: bool
+) -> None:
     script = (
         "CREATE TABLE t(a UNIQUE, b); CREATE TABLE log(a); CREATE VIRTUAL TABLE f USING fts5(x);"
         "CREATE TABLE v(a, g AS (a)); INSERT INTO t VALUES (1, 1), (2, 1);"
         "CREATE TRIGGER g AFTER INSERT ON t BEGIN INSERT INTO log VALUES (new.a); END"
     )
-    step = 1 if campaign else 5
+    step = 1 if campaign or "c_return" in events else 5
     outcomes = {"refused": 0, "exact": 0}
     for number in itertools.count(1, step):
         c = make(script, rows_max=8)
-        interruption = Interruption(number)
+        interruption = Interruption(number, watch, events)
         outcomes[interrupted(c, interruption)] += 1
         if interruption.cause is None:
             break
@@ -256,12 +273,13 @@ def interrupted(c: Captured, interruption: Interruption) -> str:
 
 def traced(interruption: Interruption, call: Callable[[], object]) -> BaseException | None:
     """Call with the interruption waiting; return what was raised."""
-    old = sys.gettrace()
-    sys.settrace(interruption)
+    get, install = interruption.watch
+    old = get()
+    install(interruption)
     try:
         call()
     except (apsw.Error, Stop) as error:
         return error
     finally:
-        sys.settrace(old)
+        install(old)
     return None

@@ -424,3 +424,69 @@ def test_a_stored_table_says_when_it_is_not_there(make: Make) -> None:
     c = make("")
     with pytest.raises(apsw.SQLError):
         stored.StoredTable(c.db, Table("nowhere"), "utf-8")
+
+
+@pytest.mark.parametrize(("was", "meanwhile"), [("", " WITHOUT ROWID"), (" WITHOUT ROWID", "")])
+def test_a_table_that_was_another_kind_of_table_for_a_while_is_compared_as_what_it_is(
+    make: Make, was: str, meanwhile: str
+) -> None:
+    made = "CREATE TABLE v(id INTEGER PRIMARY KEY, a, g AS (a))"
+    c = make(f"{made}{was}; INSERT INTO v(id, a) VALUES (1, 'one'), (11, 'eleven')")
+    state = State(c.db)
+    c.begin()
+    c.do("SAVEPOINT s")
+    alter(c, "DROP TABLE v")
+    alter(c, f"{made}{meanwhile}")
+    c.do("INSERT INTO v(id, a) VALUES (1, 'other'), (2, 'other')")
+    c.do("ROLLBACK TO s")
+    c.do("UPDATE v SET a = 'changed' WHERE id = 11")
+    events = c.commit()
+    assert [e.after for e in events if isinstance(e, Rows) and e.after] == [[(11, "changed")]]
+    state.apply(events)
+    assert not state.different(State(c.db))
+
+
+def test_whether_a_table_is_unchanged_cannot_be_told_where_it_was_not(make: Make) -> None:
+    c = make(VIRTUAL)
+    c.begin()
+    alter(c, "CREATE TABLE new(a)")
+    c.do("INSERT INTO new VALUES (1)")
+    assert not c.capture._late.is_unchanged("new")
+    assert c.capture._late.is_unchanged("v")
+    c.do("ROLLBACK")
+
+
+def test_rows_that_were_recorded_of_a_table_without_rowid_are_compared_with_the_late_ones(make: Make) -> None:
+    c = make("CREATE TABLE w(a PRIMARY KEY, b) WITHOUT ROWID; INSERT INTO w VALUES ('old', 1)")
+    follows(c, "INSERT INTO w VALUES ('new', 1)", "INSERT INTO w VALUES (CAST(x'ff' AS TEXT), 1)")
+
+
+def test_rows_that_were_recorded_of_a_table_that_hides_its_rowids_are_logged_with_the_late_ones(make: Make) -> None:
+    c = make("CREATE TABLE v(rowid, oid, _rowid_)")
+    c.begin()
+    c.do("INSERT INTO v VALUES (1, 1, 1)")
+    c.do("INSERT INTO v VALUES (2, 2, CAST(x'ff' AS TEXT))")
+    c.capture.settle_early()
+    images = [(1, 1, 1), (2, 2, RawText(b"\xff"))]
+    assert c.commit() == [Clear("v"), Rows("v", Op.INSERT, [1, 2], None, None, images)]
+
+
+def test_row_ids_that_were_found_and_are_too_few_are_refused(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    c = make(HIDES)
+    c.begin()
+    c.do("UPDATE v SET rowid = 2 WHERE rowid = 1")
+    monkeypatch.setattr(c.capture, "numbers", lambda _: [1])
+    with pytest.raises(CaptureError):
+        c.capture.settle_early()
+    c.do("ROLLBACK")
+
+
+def test_whether_a_table_that_is_too_large_to_compare_is_unchanged_cannot_be_told(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    c = make("CREATE TABLE w(a PRIMARY KEY, b) WITHOUT ROWID; INSERT INTO w VALUES (1, 1), (2, 2)")
+    c.begin()
+    assert c.capture._late.is_unchanged("w")
+    monkeypatch.setattr(stored, "KEYED_ROWS_MAX", 1)
+    assert not c.capture._late.is_unchanged("w")
+    c.do("ROLLBACK")

@@ -177,3 +177,33 @@ def test_statistics_are_logged_as_content_when_they_changed(make: Make, tmp_path
     assert [event.table for event in events if isinstance(event, Clear)] == ["sqlite_stat1"]
     state.apply(events)
     assert not state.different(State(c.db))
+
+
+def test_a_table_of_sequences_that_held_something_else_is_emptied(make: Make) -> None:
+    c = make(SEQUENCED)
+    c.transact("INSERT INTO sqlite_sequence VALUES ('t', 5), (NULL, 3)")
+    assert c.transact("DELETE FROM sqlite_sequence") == [Clear("sqlite_sequence")]
+
+
+def test_a_sequence_whose_commit_was_refused_is_where_it_was(make: Make) -> None:
+    c = make(SEQUENCED)
+    state = State(c.db)
+    c.begin()
+    c.do("INSERT OR IGNORE INTO t(k) VALUES ('a')")
+    c.refuse = ValueError()
+    with pytest.raises(apsw.ConstraintError):
+        c.commit()
+    c.refuse = None
+    state.apply(c.transact("INSERT INTO t(k) VALUES ('z')"))
+    assert not state.different(State(c.db))
+
+
+def test_a_sequence_that_spilled_rows_have_moved_is_logged(make: Make) -> None:
+    c = make(f"{SEQUENCED}; CREATE TABLE plain(a)", rows_max=8)
+    state = State(c.db)
+    numbers = "WITH r(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM r WHERE x < 100) SELECT 'k' || x FROM r"
+    events = c.transact(f"INSERT INTO plain {numbers}", f"INSERT INTO t(k) {numbers}")
+    assert c.overflow.count == 0  # It is the next transaction's now.
+    state.apply(events)
+    assert not state.different(State(c.db))
+    assert [event for event in events if isinstance(event, Sequence)] == [Sequence("t", 101)]
