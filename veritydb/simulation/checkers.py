@@ -354,7 +354,7 @@ class Checkers:
                 raise Violation("cluster time goes on", f"op {op} at {header.timestamp}, the one before at {self.time}")
             self.time = header.timestamp
             self.committed[op] = header.checksum
-            self.commit_max = op
+            self.commit_max = people.committed = op
             # Who has applied the end of its epoch has left the view in which that was committed.
             self.committed_in[header.epoch, replica.view - (header.epoch < replica.epoch)] = op
             if header.epoch == people.epoch and people.changing:

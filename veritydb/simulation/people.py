@@ -36,6 +36,8 @@ class People:
         """Of the newest epoch that has begun."""
         self.epoch = 0
         self.epochs = {0: members}
+        self.committed = 0
+        """Ops: what they ask the group to do after a disk was lost is answered, and that tells them."""
         self.changing = False
         """Whether other members were asked for, and no op is committed by them yet."""
         self.finishing = False
@@ -118,13 +120,13 @@ class People:
     def _format(self, member: int) -> Iterator[None]:
         """A member gets a new disk, and takes part only in views that the lost one can know nothing of."""
         world = self._world
-        needed = self._committed() + world.options.pipeline_max
-        while self._committed() < needed:
+        needed = self.committed + world.options.pipeline_max
+        while self.committed < needed or not self._up():
             yield
         view = max(node.replica.view for node in self._up())
         for _ in range(self._chance.below(4)):
             yield
-        committed = self._committed()
+        committed = self.committed
         node = world.give_disk(member, self.members, epoch=self.epoch, view=view + 2)
         if world.watcher is not None:
             world.watcher.formatted(node)
@@ -191,9 +193,6 @@ class People:
     def _up(self) -> list[Any]:
         nodes = (self._world.nodes[member] for member in self.members)
         return [node for node in nodes if node.replica is not None]
-
-    def _committed(self) -> int:
-        return max((node.replica.commit_max for node in self._up()), default=0)
 
     def epoch_began(self, epoch: int, members: tuple[int, ...]) -> None:
         """Somebody is in an epoch that nobody was in before."""

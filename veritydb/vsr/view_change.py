@@ -345,7 +345,6 @@ class ViewChange(Repairing):
         )
         if not behind and not self._get_view_due and self.status is not Status.RECOVERING_HEAD:
             return
-        self._get_view_due = False
         view = max(self._wanted_view, self.view)
         self._start_timer("getview_resend", self.options.getview_resend, spread=2)
         message = GetView(self.epoch, view, self.member, self._view_nonce)
@@ -353,6 +352,10 @@ class ViewChange(Repairing):
             self._broadcast(message)
         else:
             self._send(self.primary_of(view), message)
+        if self._get_view_due and view > self.view:
+            # What was missed of the view that runs here is not waited for until the one that was heard of has begun.
+            self._send(self.primary_of(self.view), message._replace(view=self.view))
+        self._get_view_due = False
 
     def on_start_view(self, message: StartView) -> None:
         """Take the log's end of a view that has started."""
@@ -528,6 +531,8 @@ class ViewChange(Repairing):
     def _hear_of_view(self, message: Ping | Pong) -> None:
         if message.src in self._learners:
             self._learners[message.src] = message.commit_max
+        if message.src not in self.members:
+            return  # Who only follows counts views as they come to it, and takes part in none.
         if message.view > self.view:
             if message.view == message.log_view:
                 self._ask_for_view(message.view)
