@@ -11,7 +11,7 @@ from tests.support.stage import Stage
 from veritydb.vsr.core import ProtocolError, Status
 from veritydb.vsr.effects import StepDown
 from veritydb.vsr.entry import Header, Kind
-from veritydb.vsr.messages import Checkpoint, CommitAck, ExitView, GetView, NewEpoch, Reconfigure, StartView
+from veritydb.vsr.messages import Checkpoint, CommitAck, ExitView, GetView, NewEpoch, Ping, Reconfigure, StartView
 
 PEOPLE = b"people".ljust(16, b".")
 
@@ -298,3 +298,24 @@ def test_who_is_two_epochs_behind_is_told_of_the_last_end() -> None:
     stage.replicas[backup]._ended.pop(0, None)
     told = stage.hear(backup, ExitView(0, 1, 7))
     assert "NewEpoch 2 is over" in told[0]
+
+
+# ---- views of which somebody speaks who has no say in them
+
+
+def test_who_only_follows_disturbs_nobody_by_counting_views() -> None:
+    """Seed 26000049: a learner had counted a view at the end of an epoch, and all asked for that view for ever."""
+    stage = group("pass 12")
+    replica = stage.replicas[0]
+    for log_view in (4, 5):
+        assert stage.hear(0, Ping(0, 5, 3, log_view, 1, 1, POINT, 1)) == [], "but a Pong, of which nothing is told"
+    assert (replica.view, replica._wanted_view) == (1, 1)
+
+
+def test_who_waits_for_a_view_still_asks_for_what_it_misses_of_the_one_that_runs() -> None:
+    stage = group("pass 12")
+    replica = stage.replicas[0]
+    stage.hear(0, Ping(0, 5, 2, 5, 1, 1, POINT, 1))
+    assert replica._wanted_view == 5
+    replica._fall_behind()
+    assert stage.play("expire 0 getview_resend") == ["0 -> 2  GetView 5", "0 -> 1  GetView 1"]
