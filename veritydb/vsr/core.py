@@ -361,8 +361,9 @@ class Core:
             self._set_header(header)
         self.head = self.chain_min = head
         self._extend_chain()
-        # Of what is applied here no header is taken from others, and after a snapshot not all are known.
-        while self.chain_min > headers[-1].op and self._is_known_below(self.chain_min):
+        # Of what is applied here no header is taken from others, and after a snapshot not all are known: as far as they
+        # are. What has rotted of it is repaired, too.
+        while self._is_known_below(self.chain_min):
             self.chain_min -= 1
         for op in range(self.commit_min + 1, self.chain_min):
             self.headers.pop(op, None)

@@ -193,9 +193,10 @@ class Repairing(Normal):
         slot = self._slot(serving.op)
         if self._durable_checksum(serving.op) == serving.checksum and slot not in self._slots_busy:
             # It was durable here and has rotted. Nobody may hear that it never was.
+            of_this_log = serving.op >= self.chain_min and self._is_durable(serving.op)
             self.durable[slot] = None
             self.faulty.add(slot)
-            if serving.op > self.checkpoint.op:
+            if of_this_log and serving.op > self.checkpoint.op:
                 self._unwritten.add(serving.op)
                 self._pump_writes()
 
