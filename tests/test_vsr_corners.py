@@ -808,7 +808,7 @@ def test_bodies_that_came_back_late_go_with_the_checkpoint() -> None:
 
 
 def test_what_has_rotted_and_is_not_of_the_log_any_more_is_not_repaired() -> None:
-    """Seed 17000016: an op that a view had dropped was still on disk; somebody asked for it, and it could not be read."""
+    """Seed 17000016: an op that a view had dropped was on disk; somebody asked for it, and it could not be read."""
     stage = group("cut 1->0 1->2 0->1 2->1", "ask 1 a")
     replica = stage.replicas[1]
     dropped = replica.durable[2]

@@ -422,7 +422,13 @@ BUGS: tuple[Planted, ...] = (
     Planted(
         "what is found to have rotted is left so",
         "",
-        (_in("vsr.repair", "            if serving.op > self.checkpoint.op:\n", "            if False:\n"),),
+        (
+            _in(
+                "vsr.repair",
+                "            if of_this_log and serving.op > self.checkpoint.op:\n",
+                "            if False:\n",
+            ),
+        ),
     ),
     Planted(
         "the newest copy of a superblock is believed, and built upon before it is whole",
