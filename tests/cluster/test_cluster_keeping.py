@@ -10,7 +10,7 @@ import pytest
 from tests.cluster.test_cluster_records import STREAM, records
 from veritydb.chain import ZERO_HASH
 from veritydb.cluster import keeping
-from veritydb.cluster.keeping import Keeper
+from veritydb.cluster.keeping import Hurry, Keeper
 from veritydb.cluster.records import RecordStore
 from veritydb.kernel import Output
 from veritydb.vsr.effects import Committed
@@ -103,22 +103,22 @@ def test_what_gathers_is_bounded(kept):
     wait_for(lambda: not kept.keeper.queued)
 
 
-def test_ops_are_retained_when_enough_have_come_and_at_the_end(kept, monkeypatch):
+def test_ops_are_retained_when_there_is_hurry_and_at_the_end(kept, monkeypatch):
     monkeypatch.setattr(keeping, "FLUSH_SECONDS", 3600)
     monkeypatch.setattr(kept.keeper, "_flush_due", time.monotonic() + 3600)
     flushed = []
     flush = kept.store.flush
     monkeypatch.setattr(kept.store, "flush", lambda: (flushed.append(kept.store.end(STREAM)), flush()))
-    effects = records(keeping.FLUSH_OPS + 3)
-    for op, effect in enumerate(effects[: keeping.FLUSH_OPS], 1):
+    effects = records(7)
+    for op, effect in enumerate(effects[:4], 1):
         kept.keeper.keep(committed(op, effect))
-    kept.keeper.tick()
-    assert kept.retained.get(timeout=30) == keeping.FLUSH_OPS
-    assert flushed == [(keeping.FLUSH_OPS, effects[keeping.FLUSH_OPS - 1].hash)], "durable first"
-    for op, effect in enumerate(effects[keeping.FLUSH_OPS :], keeping.FLUSH_OPS + 1):
+    kept.keeper.put(Hurry())
+    assert kept.retained.get(timeout=30) == 4
+    assert flushed == [(4, effects[3].hash)], "durable first"
+    for op, effect in enumerate(effects[4:], 5):
         kept.keeper.keep(committed(op, effect))
     kept.keeper.close()
-    assert kept.retained.get(timeout=30) == keeping.FLUSH_OPS + 3
+    assert kept.retained.get(timeout=30) == 7
 
 
 def test_ops_are_retained_after_a_while(kept, monkeypatch):

@@ -28,8 +28,7 @@ from veritydb.vsr.messages import FetchedRecords, FetchRecords
 log = logging.getLogger("veritydb.node")
 
 FLUSH_SECONDS = 1.0
-FLUSH_OPS = 256
-"""When the logs are made durable, whichever comes first: a checkpoint waits for that, and follows 1,024 ops."""
+"""How often the logs are made durable, if nobody asks for it: who does is a checkpoint."""
 LOOK_SECONDS = 0.25
 """How often it is looked whether that is due, and whether somebody has waited long enough."""
 QUEUE_OPS = 64
@@ -54,7 +53,11 @@ class Expected(NamedTuple):
     dropped: frozenset[bytes] = frozenset()
 
 
-Order: TypeAlias = "Committed | FetchRecords | Caught | Expected"
+class Hurry(NamedTuple):
+    """What has been put shall be durable now."""
+
+
+Order: TypeAlias = "Committed | FetchRecords | Caught | Expected | Hurry"
 
 
 class Keeper:
@@ -76,7 +79,7 @@ class Keeper:
         self._wakes: SimpleQueue[None] = SimpleQueue()
         self._flush_due = time.monotonic() + FLUSH_SECONDS
         self._op = 0
-        self._told = self._flushed = 0
+        self._told = 0
         self._waiting: dict[bytes, list[tuple[float, FetchRecords]]] = {}
         """By stream, who waits for its next record, and until when."""
         self.missing: dict[bytes, Missing] = {}
@@ -121,10 +124,8 @@ class Keeper:
     def _run(self) -> None:
         try:
             while self._carry_out():
-                now = time.monotonic()
-                if now >= self._flush_due or self._op - self._flushed >= FLUSH_OPS:
+                if time.monotonic() >= self._flush_due:
                     self._flush()
-                    self._flush_due = time.monotonic() + FLUSH_SECONDS
                 self._give_up_waiting()
                 with contextlib.suppress(Empty):
                     self._wakes.get(timeout=LOOK_SECONDS)
@@ -153,6 +154,8 @@ class Keeper:
                 for stream, end in order.ends.items():
                     self._store.expect(stream, end)
                 self.missing = dict(self._store.missing)
+            elif isinstance(order, Hurry):
+                self._flush()
             else:
                 self._fetch(order)
         return True
@@ -172,10 +175,10 @@ class Keeper:
         self.missing = dict(self._store.missing)
         if self._op > self._told:
             self._store.flush()
-            self._flushed = self._op
             if not self._store.missing:
                 self._told = self._op
                 self._retained(self._op)
+        self._flush_due = time.monotonic() + FLUSH_SECONDS
 
     def _fetch(self, order: FetchRecords) -> None:
         answer = self._fetched(order)

@@ -37,7 +37,7 @@ from veritydb.cluster.config import NodeConfig, read_secret
 from veritydb.cluster.disk import Disk
 from veritydb.cluster.disk_turns import DiskTurns
 from veritydb.cluster.frames import Frames
-from veritydb.cluster.keeping import FETCH_MAX, Caught, Expected, Keeper
+from veritydb.cluster.keeping import FETCH_MAX, Caught, Expected, Hurry, Keeper
 from veritydb.cluster.listening import listen, refuse, take
 from veritydb.cluster.logs import fields
 from veritydb.cluster.observing import Observer
@@ -117,6 +117,8 @@ class Node:
         """Connections on which something waits to be sent."""
         self._is_turning = self._is_syncing = False
         self._broken: Exception | None = None
+        self._hurried = 0
+        """The checkpoint for which the keeper was told to hurry."""
         self.counts: Counter[str] = Counter()
         """What happened, by name, for people and metrics."""
         self._foreign = 0
@@ -305,6 +307,10 @@ class Node:
                 self._carry_out(self.replica.step(time.time_ns(), event))
                 if self.replica.commit_min != self._committed:
                     self._expect()
+                due = self.replica.retention_due
+                if due > self._hurried:
+                    self._hurried = due
+                    self._keeper.put(Hurry())
             except Exception as error:
                 # Out of a callback of the event loop it would be logged, and the node go on.
                 self._broken = error

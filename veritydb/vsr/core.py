@@ -543,6 +543,15 @@ class Core:
         token = self._write(Zone.SNAPSHOT, point.root, snapshot)
         self._writes[token] = _SnapshotWrite(point.root)
 
+    @property
+    def retention_due(self) -> int:
+        """The op up to which outputs have to be durable before the next checkpoint can be; 0: none waits for that.
+
+        Only so many ops as a pipeline holds are written until it is: the driver does well to hurry.
+        """
+        point = self._next_checkpoint
+        return 0 if point is None or self._outputs_kept(point) else point.op
+
     def _outputs_kept(self, point: Checkpoint) -> bool:
         """Whether what was applied here up to ``point`` is durable as records; what was not, others keep."""
         return point.op <= self.retained or point.op > self.commit_min

@@ -13,7 +13,8 @@ The driver's contract, which :mod:`veritydb.simulation` and :mod:`veritydb.clust
 6. ``Tick`` at a steady pace (``TICK_MS``); time is counted in ticks and used for liveness only. ``now`` becomes the
    timestamp of ops, and nothing else.
 7. ``Committed``: keep what its outputs say, in order; ``Retained(op)`` when all of it up to ``op`` is durable. A
-   checkpoint waits for that. After a restart ops come again: keeping twice must be harmless.
+   checkpoint waits for that, and soon everybody for the checkpoint: :attr:`Replica.retention_due` says when to hurry.
+   After a restart ops come again: keeping twice must be harmless.
 8. ``Halt``: nothing of this process's replica may speak again. Restarting it from disk is allowed, and is decided by
    people for the reasons named in ``docs/internals/vsr.md``.
 """
