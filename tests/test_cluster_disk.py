@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import threading
 from pathlib import Path
@@ -363,6 +364,34 @@ def test_where_the_cache_cannot_be_passed_by_files_are_ordinary(
                 raise OSError(errno.EINVAL, "Invalid argument")
 
         AlignedFile(str(tmp_path / "x"), Broken(), Buffer(SECTOR))
+
+
+def test_one_write_goes_through_and_several_share_a_sync(folder: Path) -> None:
+    """Either way it is on the disk when it is told: test_the_power_may_go… would see it if it were not."""
+    through = []
+    syncs = []
+
+    class Counting(Files):
+        def __init__(self) -> None:
+            def pwrite(fd: int, data: Any, position: int) -> int:
+                through.append(bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_DSYNC))
+                return Files.pwrite(fd, data, position)
+
+            def fdatasync(fd: int) -> None:
+                syncs.append(fd)
+                Files.fdatasync(fd)
+
+            setattr(self, "pwrite", pwrite)  # noqa: B010  mypy knows that these are of the class
+            setattr(self, "fdatasync", fdatasync)  # noqa: B010
+
+    disk = Disk(folder, files=Counting())
+    assert flush(disk, Write(Zone.ENTRY, 1, entry(1).raw, 1)) == [WriteDone(1, True)]
+    assert (through, syncs) == ([True], [])
+    writes = [Write(Zone.ENTRY, slot, entry(slot).raw, slot) for slot in (1, 2)]
+    assert flush(disk, *writes) == [WriteDone(1, True), WriteDone(2, True)]
+    assert through == [True, False, False]
+    assert len(syncs) == 1
+    disk.close()
 
 
 def test_a_thread_writes_what_it_is_given_and_tells_of_each(folder: Path) -> None:

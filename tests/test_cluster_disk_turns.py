@@ -21,20 +21,23 @@ from veritydb.vsr.entry import read_entry
 
 
 class Stalling(Files):
-    """Waits in a sync for as long as it is told to."""
+    """Waits in a write for as long as it is told to; counts the syncs."""
 
     def __init__(self) -> None:
         self.goes_on = threading.Event()
         self.goes_on.set()
         self.syncs = 0
-        real = Files.fdatasync
+
+        def pwrite(fd: int, data: Any, position: int) -> int:
+            assert self.goes_on.wait(60)
+            return Files.pwrite(fd, data, position)
 
         def fdatasync(fd: int) -> None:
-            assert self.goes_on.wait(60)
-            real(fd)
             self.syncs += 1
+            Files.fdatasync(fd)
 
-        setattr(self, "fdatasync", fdatasync)  # noqa: B010  mypy knows that it is a method of the class
+        setattr(self, "pwrite", pwrite)  # noqa: B010  mypy knows that these are of the class
+        setattr(self, "fdatasync", fdatasync)  # noqa: B010
 
 
 @pytest.fixture
@@ -105,7 +108,7 @@ def test_a_disk_that_stalls_holds_nobody_up_and_is_left_alone_for_a_while(folder
 def test_a_failure_is_told_whether_it_was_waited_for_or_not(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken(Files):
         @staticmethod
-        def fdatasync(fd: int) -> None:  # type: ignore[override]  # a bound function stands for it
+        def pwrite(fd: int, data: Any, position: int) -> int:  # type: ignore[override]  # a bound function stands for it
             raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(disk_turns, "PATIENCE", 60)

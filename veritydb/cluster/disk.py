@@ -12,8 +12,9 @@
 made: writing over them later needs no new blocks, and a sync no journal.
 
 A driver calls :meth:`Disk.submit` for each write and :meth:`Disk.flush` when there is nothing else to do; one flush
-makes all pending writes durable with one sync of each file: entries first, because others wait for those, then
-headers, snapshots, the superblock. :class:`veritydb.cluster.disk_thread.DiskThread` does so in a thread of its own.
+makes all pending writes durable with one sync of each file (a single write goes through, without one): entries first,
+because others wait for those, then headers, snapshots, the superblock.
+:class:`veritydb.cluster.disk_thread.DiskThread` does so in a thread of its own.
 
 A failure is final. A sync that failed says nothing when it is repeated, and a write that failed for want of room would
 leave a member that cannot say what it has: the handle is finished, every write that was pending is reported as failed,
@@ -210,12 +211,14 @@ class Disk:
         if not writes:
             return
         try:
+            write_to = file.write_through if len(writes) == 1 else file.write
             for write in writes:
                 assert isinstance(write.key, int)
                 assert 0 <= write.key < self.slots
                 assert len(write.data) <= step
-                file.write(write.key * step, write.data)
-            file.sync()
+                write_to(write.key * step, write.data)
+            if len(writes) > 1:
+                file.sync()
         except OSError as error:
             raise DiskFailed(f"writing {zone.name.lower()} to", file.path, error) from error
 

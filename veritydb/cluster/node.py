@@ -333,6 +333,9 @@ class Node:
         for connection in speaking:
             connection.flush()
         if self._disk.due and not self._is_syncing:
+            if not speaking:
+                self._sync()
+                return
             # Not now: an event loop may send at the end of a turn what it was given during it.
             self._is_syncing = True
             self._loop.call_soon(self._sync)

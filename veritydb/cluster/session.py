@@ -46,6 +46,7 @@ PATIENCE = (0.3, 1.0)
 _PAUSE = 0.02
 AVOIDED = 0.5
 """Seconds for which a node is not dialled because another one says that it is primary, after it could not be."""
+_RECEIVE = 1 << 18
 
 
 class SessionEnded(GroupUnavailable):
@@ -74,6 +75,10 @@ class Session:
         self._members = sorted(group.members)
         self._primary = self._members[0]
         self._socket: ssl.SSLSocket | None = None
+        self._patience: float | None = None
+        """The time-out that the socket has."""
+        self._received = b""
+        """What has arrived behind the frames that were read."""
         self._connected_to: int | None = None
         self._refused: dict[int, float] = {}
         """By member, when it could last not be reached."""
@@ -211,9 +216,11 @@ class Session:
                 raise GroupUnavailable(f"no node of the group has answered in time ({last or 'silence'})")
             try:
                 connection = self._connect(min(left, max(patience, 0.5)))
-                connection.settimeout(min(left, waits + patience))
+                self._set_timeout(connection, min(left, waits + patience))
                 sent = isinstance(message, Request)
-                connection.sendall(frame)
+                written = connection.send(frame)
+                if written < len(frame):
+                    connection.sendall(frame[written:])
                 answer = self._receive(connection, number)
             except (OSError, Dropped) as error:
                 last = error
@@ -277,15 +284,42 @@ class Session:
         self._group = self._group._replace(members={**self._group.members, **found})
         self._members = sorted(self._group.members)
 
+    def _set_timeout(self, connection: ssl.SSLSocket, seconds: float) -> None:
+        if seconds != self._patience:  # Setting it is a call of the system, and it is the same for most questions.
+            connection.settimeout(seconds)
+            self._patience = seconds
+
     def _receive(self, connection: ssl.SSLSocket, number: int) -> Message:
         while True:
-            frame = _exactly(connection, FRAME_SIZE)
-            answer = self._wire.decode(frame + _exactly(connection, message_size(frame)))
+            answer = self._wire.decode(self._next_frame(connection))
             if answer is None or getattr(answer, "client", b"") != self._client:
                 continue
             self._view = max(self._view, getattr(answer, "view", 0))
             if isinstance(answer, Evicted) or getattr(answer, "number", -1) == number:
                 return answer
+
+    def _next_frame(self, connection: ssl.SSLSocket) -> bytes:
+        """Return a frame and its message. The usual answer comes with one call."""
+        data = self._received
+        pieces: list[bytes] = []
+        have, need = len(data), FRAME_SIZE
+        while True:
+            if have >= need:
+                if pieces:
+                    data = b"".join((data, *pieces))
+                    pieces.clear()
+                need = FRAME_SIZE + message_size(data[:FRAME_SIZE])
+                if have >= need:
+                    self._received = data[need:]
+                    return data[:need]
+            piece = connection.recv(_RECEIVE)
+            if not piece:
+                raise ConnectionError("the node has hung up; its log may say why")
+            if have:
+                pieces.append(piece)
+            else:
+                data = piece
+            have += len(piece)
 
     def _connect(self, timeout: float) -> ssl.SSLSocket:
         if self._socket is not None and self._connected_to == self._primary:
@@ -299,6 +333,8 @@ class Session:
         except BaseException:
             plain.close()
             raise
+        self._patience = None
+        self._received = b""
         self._connected_to = self._primary
         if self._stopped:
             raise ConnectionError("interrupted")
@@ -311,14 +347,3 @@ class Session:
     def _next(self) -> None:
         at = self._members.index(self._primary)
         self._primary = self._members[(at + 1) % len(self._members)]
-
-
-def _exactly(connection: ssl.SSLSocket, size: int) -> bytes:
-    pieces: list[bytes] = []
-    while size:
-        piece = connection.recv(min(size, 1 << 18))
-        if not piece:
-            raise ConnectionError("the node has hung up; its log may say why")
-        pieces.append(piece)
-        size -= len(piece)
-    return b"".join(pieces)

@@ -160,6 +160,7 @@ _NO_HASH = bytes(32)
 _NO_ID = bytes(16)
 _PREFACE = _TABLE.pack(0, 1 + _WORDS + 1, 1 << 48 | _WORDS << 32)
 _OFFSET = Struct("<Q8x")
+_SIZE = len(_PREFACE) + _FIELDS.size + 8
 _NULL = bytes(8)
 _INFO_WORDS = _INFO.size // 8
 _SHAPE = Shape(_INFO_WORDS, blobs=True, count_max=PAGE_MAX)
@@ -211,6 +212,11 @@ def _pack_info(info: StreamInfo) -> bytes:
 
 def decode_reply(data: bytes) -> Reply:
     """Return the reply in ``data``. Raises BadReply if it is not what :func:`encode_reply` makes."""
+    if len(data) == _SIZE:
+        version, which, offset, hash_, more = _FIELDS.unpack_from(data, _TABLE.size)
+        (first_offset,) = _OFFSET.unpack(more)
+        if which == _APPENDED and encode_appended(first_offset, offset, hash_) == data:
+            return Appended(first_offset, offset, hash_)
     try:
         fields, (listed,) = unpack(data, _WORDS, _SHAPE)
     except Malformed as error:
