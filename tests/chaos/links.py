@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections.abc import Callable, Iterable
 
 from veritydb.cluster.config import Address
 
@@ -24,6 +25,8 @@ class Link:
         self.cut = False
         self.stopped = False
         self.delay = 0.0
+        self.heard: Callable[[bytes], object] | None = None
+        """Called with all that passes."""
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
 
@@ -60,6 +63,8 @@ class Link:
     async def _carry(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             while data := await source.read(_CHUNK):
+                if self.heard is not None:
+                    self.heard(data)
                 if self.stopped:
                     continue  # The rest of a TLS stream is of no use after that; whoever waits will hang up.
                 if self.delay:
@@ -72,11 +77,17 @@ class Link:
 class Links:
     """All directions between some members, run by a thread of their own."""
 
-    def __init__(self, members: dict[int, Address]) -> None:
+    def __init__(self, members: dict[int, Address], *, sources: Iterable[int] | None = None) -> None:
+        """``sources``: who dials; by default the members."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self.links = {(src, dst): Link(address) for src in members for dst, address in members.items() if src != dst}
+        self.links = {
+            (src, dst): Link(address)
+            for src in (members if sources is None else sources)
+            for dst, address in members.items()
+            if src != dst
+        }
         self._call(self._listen())
 
     async def _listen(self) -> None:
