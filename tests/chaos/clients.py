@@ -13,7 +13,7 @@ import time
 
 import veritydb
 
-KEYS = 4
+KEYS = ("list 0", "list 1", "list 2", "register 0", "register 1", "set")
 ACCOUNTS = 6
 BALANCE = 100
 QUIET = 5.0
@@ -22,12 +22,28 @@ PATIENCE = 60.0
 """and so many more for who has got nothing done by then: a machine may have much else to do."""
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS lists (id INTEGER PRIMARY KEY, key INTEGER, value INTEGER UNIQUE);
+CREATE TABLE IF NOT EXISTS registers (key INTEGER PRIMARY KEY, value INTEGER);
+CREATE TABLE IF NOT EXISTS members (value INTEGER PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS accounts (id INTEGER PRIMARY KEY, balance INTEGER CHECK (balance >= 0));
 """
 
 
+_LOOK = {
+    "list": "SELECT value FROM lists WHERE key = ? ORDER BY id",
+    "register": "SELECT value FROM registers WHERE key = ?",
+    "set": "SELECT value FROM members WHERE ? = 0 ORDER BY value",
+}
+_WRITE = {
+    "list": "INSERT INTO lists (key, value) VALUES (?, ?)",
+    "register": "INSERT INTO registers VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+    "set": "INSERT INTO members SELECT ?2 WHERE ?1 = 0",
+}
+
+
 def look(db, key):
-    return tuple(value for (value,) in db.execute("SELECT value FROM lists WHERE key = ? ORDER BY id", (key,)))
+    """Return what a list, a register or the set holds."""
+    kind, _, number = key.partition(" ")
+    return tuple(value for (value,) in db.execute(_LOOK[kind], (int(number or 0),)))
 
 
 def transfer(db, chance):
@@ -41,13 +57,14 @@ def transfer(db, chance):
 
 
 def write(db, chance, values):
-    """Read a list or two and append to one of them."""
+    """Read one or two of them, and write to them."""
     read, appended = {}, []
     db.execute("BEGIN IMMEDIATE")
-    for key in chance.sample(range(KEYS), chance.randint(1, 2)):
+    for key in chance.sample(KEYS, chance.randint(1, 2)):
         read[key] = look(db, key)
         value = next(values)
-        db.execute("INSERT INTO lists (key, value) VALUES (?, ?)", (key, value))
+        kind, _, number = key.partition(" ")
+        db.execute(_WRITE[kind], (int(number or 0), value))
         appended.append((key, value))
     if chance.random() < 0.5:
         transfer(db, chance)
@@ -71,7 +88,7 @@ def main(path, cluster, stream, client, seed, seconds, history):
                 began = time.time()
                 if chance.random() < 0.3:
                     with db.read("synchronized"):
-                        read = {key: look(db, key) for key in range(KEYS)}
+                        read = {key: look(db, key) for key in KEYS}
                         (total,) = db.execute("SELECT sum(balance) FROM accounts").fetchone()
                         assert total == ACCOUNTS * BALANCE, total
                     outcome = "read"

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-State = dict[int, tuple[int, ...]]
-"""By key: the values that were appended to its list."""
+Key = int | str
+State = dict[Key, tuple[int, ...]]
+"""By key, what it holds: a list what was appended to it, in order; a "register" its last value; a "set" its values."""
 
 
 class Done(NamedTuple):
@@ -26,12 +27,12 @@ class Done(NamedTuple):
     """"committed", "rolled back", "unknown", "read"."""
     read: State
     """What it saw of the keys that it looked at."""
-    appended: tuple[tuple[int, int], ...]
-    """(key, value), in order; no value occurs twice."""
+    appended: tuple[tuple[Key, int], ...]
+    """(key, value), in order, that were written; no value occurs twice."""
     offset: int | None = None
 
 
-def problems(history: Iterable[Done], log: list[tuple[tuple[int, int], ...]]) -> list[str]:
+def problems(history: Iterable[Done], log: list[tuple[tuple[Key, int], ...]]) -> list[str]:
     """Return what cannot be explained; ``log`` is what each transaction of the stream appended, by offset."""
     history = list(history)
     found: list[str] = []
@@ -80,15 +81,23 @@ def problems(history: Iterable[Done], log: list[tuple[tuple[int, int], ...]]) ->
     return found
 
 
-def _states(log: list[tuple[tuple[int, int], ...]]) -> list[State]:
+def _states(log: list[tuple[tuple[Key, int], ...]]) -> list[State]:
     """Return the state before each transaction, and the one after the last."""
     states: list[State] = [{}]
     for appended in log:
         state = dict(states[-1])
         for key, value in appended:
-            state[key] = (*state.get(key, ()), value)
+            state[key] = _written(key, state.get(key, ()), value)
         states.append(state)
     return states
+
+
+def _written(key: Key, before: tuple[int, ...], value: int) -> tuple[int, ...]:
+    kind = str(key).partition(" ")[0]
+    if kind == "register":
+        return (value,)
+    after = (*before, value)
+    return tuple(sorted(after)) if kind == "set" else after
 
 
 def _sees(done: Done, state: State) -> list[str]:

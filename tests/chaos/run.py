@@ -25,9 +25,11 @@ from typing import NamedTuple
 import veritydb
 from tests.chaos.clients import ACCOUNTS, BALANCE, SCHEMA
 from tests.chaos.history import Done, problems
-from tests.chaos.links import Links
+from tests.chaos.namespaces import permitted
+from tests.chaos.spoiled import SpoiledCluster
 from tests.cluster.groups import Cluster
 from veritydb import follower, verify
+from veritydb.cluster.naming import stream_id
 
 MACHINES = 3
 CLIENTS = 5
@@ -39,17 +41,18 @@ class Report(NamedTuple):
     seed: int
     outcomes: Counter[str]
     faults: Counter[str]
+    reached: Counter[str]
+    """What the nodes said of it."""
     slowest: float
     """Seconds of the slowest transaction that was acknowledged."""
     problems: list[str]
 
 
-def chaos(seed: int, seconds: float, folder: Path) -> Report:
+def chaos(seed: int, seconds: float, folder: Path, *, namespaces: bool = False) -> Report:
     """Run once."""
     chance = random.Random(seed)
-    cluster = Cluster(folder / "cluster")
-    links = Links({member: cluster.config(member).address for member in cluster.configs})
-    _rewire(cluster, links)
+    cluster = SpoiledCluster(folder / "cluster", namespaces=namespaces)
+    cluster.mount_small(chance.choice(sorted(cluster.configs)))
     faults: Counter[str] = Counter()
     stream = "chaos"
     try:
@@ -72,64 +75,68 @@ def chaos(seed: int, seconds: float, folder: Path) -> Report:
         ]  # fmt: skip
         end = time.time() + seconds
         while time.time() < end:
-            faults[_break(chance, cluster, links)] += 1
+            faults[_break(chance, cluster)] += 1
             time.sleep(chance.uniform(0.2, 2.5))
             if chance.random() < 0.7:
-                _mend(cluster, links)
+                _mend(cluster)
                 time.sleep(chance.uniform(0.2, 1.5))
-        _mend(cluster, links)
+        _mend(cluster)
         mended = time.time()
-        codes = [client.wait(timeout=180) for client in clients]
+        while any(client.poll() is None for client in clients):
+            assert time.time() < mended + 180, "a client does not come to its end"
+            time.sleep(0.5)
+            cluster.start_ended()  # Whose clock was wrong when it was started, or whose disk was full when it wrote.
+        codes = [client.returncode for client in clients]
         return _judge(seed, folder, cluster, stream, faults, mended, codes)
     finally:
         for node in cluster.nodes.values():
             with contextlib.suppress(ProcessLookupError):
                 node.send_signal(signal.SIGCONT)
         cluster.close()
-        links.close()
         follower.stop_all()
 
 
-def _rewire(cluster: Cluster, links: Links) -> None:
-    """Tell each member that the others are behind the cables."""
-    for member, path in cluster.configs.items():
-        text = path.read_text()
-        for (src, dst), link in links.links.items():
-            if src == member:
-                text = text.replace(f'{dst} = "{link.target}"', f'{dst} = "{link.address}"')
-        path.write_text(text)
+FAULTS = ("kill", "kill", "stop", "cut", "lose", "one way", "slow", "slow disk", "full disk", "clock")
 
 
-def _break(chance: random.Random, cluster: Cluster, links: Links) -> str:
+REACHED = ("halted", "clock_off", "clocks_disagree", "disk", "cannot run", "behind those of", "ahead of those of")
+
+
+def _break(chance: random.Random, cluster: SpoiledCluster) -> str:
     """Break one thing; return what. A majority may be gone for a while."""
     members = sorted(cluster.configs)
     one = chance.choice(members)
     others = [member for member in members if member != one]
     both_ways = [(one, other) for other in others] + [(other, one) for other in others]
-    what = chance.choice(["kill", "kill", "stop", "cut", "lose", "one way", "slow"])
+    what = chance.choice(FAULTS)
     if what == "kill" and one in cluster.nodes:
         cluster.kill(one)
     elif what == "stop" and one in cluster.nodes:
         cluster.nodes[one].send_signal(signal.SIGSTOP)
     elif what == "cut":
-        links.cut(both_ways)
+        cluster.network.cut(both_ways)
     elif what == "lose":
-        links.stop(both_ways)
+        cluster.network.stop(both_ways)
     elif what == "one way":
-        links.stop([(one, other) for other in others] if chance.random() < 0.5 else [(other, one) for other in others])
+        ways = [(one, other) for other in others] if chance.random() < 0.5 else [(other, one) for other in others]
+        cluster.network.stop(ways)
+    elif what == "slow disk":
+        cluster.spoil(one, slow=chance.choice((0.01, 0.1, 1.0)))
+    elif what == "full disk" and cluster.fill():
+        pass
+    elif what == "clock":
+        cluster.spoil(one, clock=chance.choice((-86_400.0, -3.0, 3.0, 86_400.0)))
     else:
-        links.slow(both_ways, chance.uniform(0.005, 0.1))
+        cluster.network.slow(both_ways, chance.uniform(0.005, 0.1))
         what = "slow"
     return what
 
 
-def _mend(cluster: Cluster, links: Links) -> None:
-    links.heal()
-    for member in cluster.configs:
-        if member in cluster.nodes:
-            cluster.nodes[member].send_signal(signal.SIGCONT)
-        else:
-            cluster.start(member)
+def _mend(cluster: SpoiledCluster) -> None:
+    for node in cluster.nodes.values():
+        if node.poll() is None:
+            node.send_signal(signal.SIGCONT)
+    cluster.mend()
 
 
 def _judge(seed, folder, cluster, stream, faults, mended, codes) -> Report:
@@ -166,24 +173,45 @@ def _judge(seed, folder, cluster, stream, faults, mended, codes) -> Report:
         heads.add((report.chain.transactions, report.chain.head))
     if len(heads) != 1:
         wrong.append(f"machines differ: {heads}")
+    wrong += _nodes_that_differ(cluster, stream, heads)
     wrong += problems(history, _log(folder, heads))
     slowest = max([done.ended - done.began for done in history if done.outcome == "committed"], default=0.0)
-    return Report(seed, Counter(done.outcome for done in history), faults, slowest, wrong)
+    said = "".join(cluster.output(member) for member in cluster.configs)
+    reached = Counter({name: said.count(name) for name in REACHED if name in said})
+    return Report(seed, Counter(done.outcome for done in history), faults, reached, slowest, wrong)
 
 
-def _log(folder: Path, heads) -> list[tuple[tuple[int, int], ...]]:
-    """Return what each transaction of the stream appended to lists, from the log of a machine."""
+def _nodes_that_differ(cluster: Cluster, stream: str, heads) -> list[str]:
+    """Return a line for each node whose records of the stream do not come to end where the machines' copies do."""
+    name = stream_id(cluster.config().cluster, stream)
+    deadline = time.time() + 60
+    while True:
+        ends = {}
+        for member in cluster.configs:
+            with contextlib.suppress(veritydb.Error), contextlib.closing(cluster.log(member, name)) as log:
+                ends[member] = (log.head.next_offset, log.head.hash)
+        if len(ends) == len(cluster.configs) and set(ends.values()) == heads:
+            return []
+        if time.time() > deadline:
+            return [f"nodes end at {ends}, machines at {heads}"]
+        time.sleep(0.2)
+
+
+def _log(folder: Path, heads) -> list[tuple[tuple[str, int], ...]]:
+    """Return what each transaction of the stream wrote to lists, registers and the set, from the log of a machine."""
     from veritydb.subscriptions import TableUpdate, open_feed
 
     count = max(transactions for transactions, _ in heads)
-    found: list[list[tuple[int, int]]] = [[] for _ in range(count)]
-    with open_feed(_file(folder, 0), key="chaos") as feed, feed.subscribe("lists", since=-1, images=True) as updates:
+    found: list[list[tuple[str, int]]] = [[] for _ in range(count)]
+    tables = ("lists", "registers", "members")
+    with open_feed(_file(folder, 0), key="chaos") as feed, feed.subscribe(tables, since=-1, images=True) as updates:
         while True:
             update = updates.get(timeout=2.0)
             if update is None:
                 return [tuple(each) for each in found]
             if isinstance(update, TableUpdate):
-                found[update.offset].append((update.after["key"], update.after["value"]))
+                key = {"lists": "list {key}", "registers": "register {key}", "members": "set"}[update.table]
+                found[update.offset].append((key.format(**update.after), update.after["value"]))
 
 
 def _file(folder: Path, machine: int) -> Path:
@@ -203,16 +231,26 @@ def main() -> int:
     told.add_argument("--runs", type=int, default=1)
     told.add_argument("--seconds", type=float, default=60.0)
     told.add_argument("--seed", type=int, default=None)
+    told.add_argument("--network", choices=("relays", "namespaces"), help="default: in turn, as far as permitted")
     told.add_argument("--keep", action="store_true", help="leave the files of a run that went wrong")
     options = told.parse_args()
+    kinds = [options.network] if options.network else ["relays", "namespaces"] if permitted() else ["relays"]
+    if "namespaces" in kinds and "CHAOS_INSIDE" not in os.environ:
+        # In a network of its own, which ends with it.
+        command = ["unshare", "--net", sys.executable, "-m", "tests.chaos.run", *sys.argv[1:]]
+        os.execvpe("unshare", command, {**os.environ, "CHAOS_INSIDE": "1"})
+    if "CHAOS_INSIDE" in os.environ:
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     broken = 0
     seed = options.seed if options.seed is not None else int.from_bytes(os.urandom(4), "little")
     for number in range(options.runs):
         folder = Path(tempfile.mkdtemp(prefix="chaos-"))
-        report = chaos(seed + number, options.seconds, folder)
+        kind = kinds[number % len(kinds)]
+        report = chaos(seed + number, options.seconds, folder, namespaces=kind == "namespaces")
         broken += bool(report.problems)
         print(
-            f"seed {report.seed}: {dict(report.outcomes)}; {dict(report.faults)}; slowest {report.slowest:.2f} s",
+            f"seed {report.seed}, {kind}: {dict(report.outcomes)}; {dict(report.faults)}; {dict(report.reached)}; "
+            f"slowest {report.slowest:.2f} s",
             flush=True,
         )
         for problem in report.problems[:20]:

@@ -35,19 +35,21 @@ def free_port() -> int:
 class Cluster:
     """Members 1 to N, each a process."""
 
-    def __init__(self, folder: Path, members: int = 3) -> None:
+    def __init__(self, folder: Path, members: int = 3, *, addresses: dict[int, Address] | None = None) -> None:
         self.folder = folder
-        addresses = {number: Address("127.0.0.1", free_port()) for number in range(1, members + 1)}
+        if addresses is None:
+            addresses = {number: Address("127.0.0.1", free_port()) for number in range(1, members + 1)}
         self.configs = dict(zip(addresses, found(folder, addresses, slots=SLOTS), strict=True))
         self.nodes: dict[int, subprocess.Popen[bytes]] = {}
 
     def start(self, member: int) -> None:
         with open(self.folder / f"node-{member}.out", "ab") as out:
-            self.nodes[member] = subprocess.Popen(
-                [sys.executable, "-m", "veritydb", "node", "run", "--config", str(self.configs[member])],
-                stdout=out,
-                stderr=out,
-            )
+            command = [*self.program(member), "run", "--config", str(self.configs[member])]
+            self.nodes[member] = subprocess.Popen(command, stdout=out, stderr=out)
+
+    def program(self, member: int) -> list[str]:
+        """Return what runs a node."""
+        return [sys.executable, "-m", "veritydb", "node"]
 
     def start_all(self) -> None:
         for member in self.configs:

@@ -1,8 +1,8 @@
 """Nothing of a row reaches the nodes in clear: not on the wire, not in their files, not in their memory.
 
 Every connection, between nodes and from clients, goes through a relay of this test, which keeps all bytes; the nodes'
-memory is read as the kernel shows it (``/proc/PID/mem``). So that a search which finds nothing means something, the same
-search has to find what is there: in this process, and in nodes that keep a stream without a key.
+memory is read as the kernel shows it (``/proc/PID/mem``). So that a search which finds nothing means something, the
+same search has to find what is there: in this process, and in nodes that keep a stream without a key.
 """
 
 from __future__ import annotations
@@ -32,9 +32,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 def forms(mark: str) -> tuple[bytes, ...]:
     """Return how a text may lie in memory: as bytes of UTF-8, as Python keeps wider texts, in hex."""
-    return tuple(mark.encode(name) for name in ("utf-8", "utf-16-le", "utf-16-be", "utf-32-le")) + (
-        mark.encode().hex().encode(),
-    )
+    texts = [mark.encode(name) for name in ("utf-8", "utf-16-le", "utf-16-be", "utf-32-le")]
+    return (*texts, mark.encode().hex().encode())
 
 
 @contextlib.contextmanager
