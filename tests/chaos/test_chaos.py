@@ -20,6 +20,10 @@ def test_chaos_leaves_one_order_that_explains_everything(tmp_path):
 LOG = [(), ((1, 10),), ((1, 11),), ((2, 20),)]
 
 
+MIXED = [(("register 0", 5), ("set", 9)), (("register 0", 6), ("set", 7))]
+"""What two transactions write to a register and to a set."""
+
+
 def done(began, ended, outcome, read, appended=(), offset=None):
     return Done(1, began, ended, outcome, read, tuple(appended), offset)
 
@@ -56,3 +60,14 @@ def test_what_can_be_explained_is_not_complained_of():
 def test_what_cannot_be_explained_is_found(what):
     assert problems([*GOOD, BAD[what]], LOG)
     assert len(problems([*GOOD, BAD[what]], LOG)) < 4
+
+
+def test_a_register_holds_what_was_written_last_and_a_set_all_of_it():
+    good = [
+        done(0.0, 1.0, "committed", {"register 0": (), "set": ()}, MIXED[0], 0),
+        done(2.0, 3.0, "committed", {"register 0": (5,), "set": (9,)}, MIXED[1], 1),
+        done(4.0, 5.0, "read", {"register 0": (6,), "set": (7, 9)}),
+    ]
+    assert problems(good, MIXED) == []
+    for stale in ({"register 0": (5,)}, {"register 0": (5, 6)}, {"set": (9,)}, {"set": (9, 7)}, {"set": ()}):
+        assert problems([*good, done(4.0, 5.0, "read", stale)], MIXED)
