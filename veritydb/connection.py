@@ -1,10 +1,11 @@
 """The connection: what ``sqlite3.Connection`` offers, over a :class:`~veritydb.session.Session`.
 
 The session decides what a statement may do and sees it through the log; here are the checks, names and messages of the
-standard module, and what VerityDB adds to them: ``actor``, ``reason(…)`` and ``last_offset``.
+standard module. What a program lets SQLite call is in :mod:`veritydb.handlers`, and what VerityDB adds (``actor``,
+``reason(…)``, ``last_offset``, subscriptions) in :mod:`veritydb.logged`.
 """
 
-# The connection, its cursors and its blobs are one thing in three files, and look into each other.
+# The connection, its cursors and its blobs are one thing in several files, and look into each other.
 # pyright: reportPrivateUsage=false
 # What a program passes is checked, whatever the annotations promise.
 # pyright: reportUnnecessaryIsInstance=false
@@ -13,8 +14,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
 from inspect import Parameter, Signature
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
@@ -22,26 +22,21 @@ from warnings import warn
 
 import apsw
 
-from veritydb import blob, constants, cursor, errors, functions
-from veritydb.boundaries import BARE_BEGIN
+from veritydb import blob, constants, cursor, errors
 from veritydb.constants import LEGACY_TRANSACTION_CONTROL
 from veritydb.cursor import Cursor
-from veritydb.deprecations import keyword_only_soon, positional_soon
-from veritydb.errors import ConfigurationError, ConsistencyTimeout, DataError, OperationalError, ProgrammingError
+from veritydb.deprecations import keyword_only_soon
+from veritydb.errors import ConfigurationError, DataError, OperationalError, ProgrammingError
+from veritydb.handlers import Handlers
+from veritydb.logged import Logged
 from veritydb.row import kind_of, type_name
 from veritydb.session import Session
 from veritydb.sharing import SharedSession, share
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
     from typing import Self
 
     from veritydb.cluster.shared import SharedStream
-    from veritydb.subscriptions.connecting import Committed
-    from veritydb.subscriptions.consumers import Consumer
-    from veritydb.subscriptions.projections import Projection
-    from veritydb.subscriptions.subscription import Subscription
-    from veritydb.subscriptions.updates import TableUpdate
 
 _TIMEOUT_SECONDS_MAX = (2**31 - 1) // 1000
 _LEVELS = ("", "DEFERRED", "IMMEDIATE", "EXCLUSIVE")
@@ -65,7 +60,7 @@ class Statement:
         raise TypeError(f"cannot create 'veritydb.{cls.__name__}' instances")
 
 
-class Connection:
+class Connection(Handlers, Logged):
     """A connection to a database whose every change is in its log before it commits.
 
     Parameters, meaning and defaults are those of :func:`sqlite3.connect`; in addition
@@ -289,259 +284,6 @@ class Connection:
     def total_changes(self) -> int:
         """Rows changed since the connection was opened."""
         return self._connected().total_changes
-
-    # What the log is told, and tells ----------------------------------------------------------------------------------
-
-    @property
-    def last_offset(self) -> int | None:
-        """Offset of the last transaction that this connection committed; None if there was none."""
-        return self._connected().last_offset
-
-    @property
-    def actor(self) -> str:
-        """Who makes the transactions that follow."""
-        return self._connected().actor
-
-    @actor.setter
-    def actor(self, value: str) -> None:
-        self._opened().actor = value
-
-    @contextmanager
-    def reason(self, text: str) -> Generator[None]:
-        """Write ``text`` into the log as the reason of every transaction that commits inside the ``with``."""
-        session = self._opened()
-        before = session.reason_text
-        session.reason_text = text
-        try:
-            yield
-        finally:
-            session.reason_text = before
-
-    @property
-    def token(self) -> str:
-        """What travels with somebody who must find again what he sees here now; empty where no cluster is.
-
-        See :meth:`read_after` and :mod:`veritydb.consistency`.
-        """
-        session = self._opened()
-        return "" if session.freshness is None else session.freshness.token(session)
-
-    def read_after(self, token: str, timeout: float | None = None) -> None:
-        """Wait until the file has what ``token`` speaks of. Raises ConsistencyTimeout, CursorMalformed."""
-        from veritydb.consistency import parse_tokens
-
-        stream = self._opened().stream.log.stream.hex()[:16]
-        offset = parse_tokens(token).get(stream)
-        if offset is not None:
-            self.wait_for_offset(offset, timeout)
-
-    def wait_for_offset(self, offset: int, timeout: float | None = None) -> None:
-        """Wait until the file has the transaction at ``offset``, by default as long as the connection always waits.
-
-        Raises ConsistencyTimeout, and ProgrammingError inside a transaction, which sees what was there when it began.
-        """
-        session = self._opened()
-        wait = session.transactions.timeout if timeout is None else timeout
-        if session.freshness is not None:
-            session.freshness.wait(session, offset, wait)
-        elif session.applied() <= offset:
-            # Whoever writes this file writes it here, so there is nothing to wait for.
-            raise ConsistencyTimeout(offset=offset, applied=session.applied() - 1)
-
-    @contextmanager
-    def read(self, consistency: str = "default", timeout: float | None = None) -> Generator[Self]:
-        """Read inside the ``with`` one state of the database, which is as new as ``consistency`` says.
-
-        It is a transaction that is rolled back at the end. Raises ConsistencyTimeout, GroupUnavailable.
-        """
-        from veritydb.consistency import check
-
-        session = self._opened()
-        word = check(consistency)
-        if session.in_transaction:
-            raise ProgrammingError("a transaction is open and sees what was there when it began; end it first")
-        freshness = session.freshness
-        before = None if freshness is None else (freshness.consistency, freshness.timeout)
-        if freshness is not None:
-            freshness.consistency = word
-            freshness.timeout = freshness.timeout if timeout is None else timeout
-        try:
-            session.start("BEGIN")
-            # A deferred BEGIN sees nothing yet: the state is that of the first read.
-            session.execute(session.control, "SELECT 1 FROM main.sqlite_schema LIMIT 1")
-            session.control.execute("")
-            yield self
-        finally:
-            if freshness is not None and before is not None:
-                freshness.consistency, freshness.timeout = before
-            if session.in_transaction:
-                session.transactions.rollback()
-
-    def subscribe(
-        self,
-        tables: str | Collection[str] | None = None,
-        actions: str | Collection[str] | None = None,
-        since: object = None,
-        images: bool = False,
-        where: Callable[[TableUpdate], Any] | None = None,
-        snapshot: bool = False,
-        buffer: int = 1_000,
-    ) -> Subscription:
-        """Return the changes that are committed from now on, by anybody: iterate over it, or use ``async for``.
-
-        ``tables``    names of tables; None: all
-        ``actions``   of "insert", "update", "delete"; None: all
-        ``since``     a cursor or the offset of a transaction: what came after it is sent first; -1: from the beginning
-        ``images``    whether updates carry the rows before and after
-        ``where``     called with each update, images included; false: it is left out
-        ``snapshot``  whether the rows there are now come first
-        ``buffer``    how many updates are read ahead for this subscriber, where it reads the past
-
-        The subscription outlives the connection; close it, or use ``with``. Raises UnknownTable, CursorMalformed,
-        CursorAhead.
-        """
-        from veritydb.subscriptions.connecting import subscribe
-
-        return subscribe(self._opened(), tables, actions, since, images, where, snapshot, buffer)
-
-    def consumer(
-        self,
-        name: str,
-        tables: str | Collection[str] | None = None,
-        actions: str | Collection[str] | None = None,
-        *,
-        since: object = None,
-        images: bool = False,
-        timeout: float = 30.0,
-        in_flight_max: int = 1_000,
-        tries_max: int = 5,
-    ) -> Consumer:
-        """Return a worker of the durable consumer ``name``, which is made if it is not there.
-
-        ``tables``, ``actions``  what it gets, as in :meth:`subscribe`; fixed when it is made
-        ``since``                where it begins when it is made: None: now; -1: with the first transaction
-        ``timeout``              seconds after which what this worker fetched and did not ack is handed out again
-        ``in_flight_max``        updates that may be handed out and not done, over all workers
-        ``tries_max``            after so many tries an update is a dead letter
-
-        Raises ConfigurationError if it is there and takes something else, UnknownTable, CursorAhead.
-        """
-        from veritydb.subscriptions.consumers import Consumer
-
-        return Consumer(
-            self._opened(),
-            name,
-            tables=tables,
-            actions=actions,
-            since=since,
-            images=images,
-            timeout=timeout,
-            in_flight_max=in_flight_max,
-            tries_max=tries_max,
-        )
-
-    def projection(
-        self,
-        name: str,
-        tables: str | Collection[str] | None = None,
-        actions: str | Collection[str] | None = None,
-        *,
-        writes: str | Collection[str] = (),
-        batch: int = 256,
-    ) -> Callable[[Callable[[Any, Any], object]], Projection]:
-        """Return a decorator that makes a :class:`~veritydb.subscriptions.Projection` of ``handler(update, db)``.
-
-        ``tables``, ``actions``  what it gets, always with images
-        ``writes``               the tables that it fills, and that a rebuild empties
-        ``batch``                how many updates at most share a transaction
-        """
-        from veritydb.subscriptions.projections import Projection
-
-        session = self._opened()
-
-        def decorate(handler: Callable[[Any, Any], object]) -> Projection:
-            return Projection(session, self, name, handler, tables=tables, actions=actions, writes=writes, batch=batch)
-
-        return decorate
-
-    def on_commit(self, callback: Callable[[Committed], object]) -> Callable[[], None]:
-        """Call ``callback(committed)`` after each transaction that this connection commits; return what ends that.
-
-        Called in the committing thread, once log and file have the transaction, and before the call that committed it
-        returns; SQL may be run. What it raises is logged (``veritydb.subscriptions``), because the transaction stands.
-        """
-        from veritydb.subscriptions.connecting import on_commit
-
-        return on_commit(self._opened(), callback)
-
-    # Functions and handlers -------------------------------------------------------------------------------------------
-
-    @positional_soon("name", "narg", "func")
-    def create_function(
-        self, name: str, narg: int, func: Callable[..., Any] | None, *, deterministic: bool = False
-    ) -> None:
-        """Let SQL call ``func`` by ``name`` with ``narg`` arguments (-1: any number); None removes it."""
-        session = self._opened()
-        made = None if func is None else functions.scalar(func)
-        flags = apsw.SQLITE_DETERMINISTIC if deterministic else 0
-        try:
-            session.db.create_scalar_function(name, made, narg, flags=flags)
-            return
-        except apsw.Error:
-            pass  # sqlite3 does not say why, and chains nothing.
-        raise OperationalError("Error creating function")
-
-    @positional_soon("name", "n_arg", "aggregate_class")
-    def create_aggregate(self, name: str, n_arg: int, aggregate_class: Any) -> None:
-        """Let SQL aggregate with instances of ``aggregate_class``: ``step(…)``, ``finalize()``; None removes it."""
-        session = self._opened()
-        made = None if aggregate_class is None else functions.aggregate(aggregate_class)
-        if not _creates(lambda: session.db.create_aggregate_function(name, made, n_arg)):
-            raise OperationalError("Error creating aggregate")
-
-    def create_window_function(self, name: str, num_params: int, aggregate_class: Any, /) -> None:
-        """Let SQL use ``aggregate_class`` over windows: also ``value()`` and ``inverse(…)``; None removes it."""
-        session = self._opened()
-        made: Any = None if aggregate_class is None else functions.window(aggregate_class)
-        if not _creates(lambda: session.db.create_window_function(name, made, num_params)):
-            raise ProgrammingError("bad parameter or other API misuse")
-
-    def create_collation(self, name: str, callback: Callable[[str, str], int] | None, /) -> None:
-        """Let SQL order text by ``callback(one, two)`` (negative, 0, positive); None removes it."""
-        session = self._opened()
-        if not isinstance(name, str):
-            raise TypeError(f"create_collation() argument 1 must be str, not {kind_of(name)}")
-        if callback is not None and not callable(callback):
-            raise TypeError("parameter must be callable")
-        made = None if callback is None else functions.collation(callback)
-        session.guard(lambda: session.db.create_collation(str.__str__(name), made))
-
-    @positional_soon("authorizer_callback")
-    def set_authorizer(self, authorizer_callback: Callable[..., int] | None) -> None:
-        """Ask ``authorizer_callback`` before ours what a statement may do."""
-        session = self._opened()
-        session.user_authorizer = None if authorizer_callback is None else functions.authorizer(authorizer_callback)
-
-    @positional_soon("progress_handler")
-    def set_progress_handler(self, progress_handler: Callable[[], Any] | None, n: int) -> None:
-        """Call ``progress_handler`` every ``n`` instructions; if it returns true, the statement is interrupted."""
-        session = self._opened()
-        made = None if progress_handler is None else functions.progress(progress_handler)
-        session.transactions.set_progress_handler(made, n)
-
-    @positional_soon("trace_callback")
-    def set_trace_callback(self, trace_callback: Callable[[str], Any] | None) -> None:
-        """Call ``trace_callback`` with each statement, its parameters filled in, before it runs."""
-        session = self._opened()
-        control = (session.control, session.transactions._control)
-        self._trace = None if trace_callback is None else functions.trace(trace_callback, control, BARE_BEGIN)
-        used = [cursor._apsw for cursor in self._cursors() if cursor._apsw is not None]
-        for each in (*used, *self._spare, *control):
-            each.exec_trace = self._trace
-
-    def interrupt(self) -> None:
-        """Stop what runs now. May be called from any thread."""
-        self._connected().interrupt()
 
     # The file ---------------------------------------------------------------------------------------------------------
 
@@ -803,14 +545,6 @@ def _seconds(timeout: Any) -> float:
     if timeout != timeout:
         raise ValueError("timeout must be a number of seconds, not nan")
     return min(float(timeout), _TIMEOUT_SECONDS_MAX)
-
-
-def _creates(create: Callable[[], object]) -> bool:
-    try:
-        create()
-    except apsw.Error:
-        return False
-    return True
 
 
 # Called without an argument, a closed connection complains of being closed, so __call__ takes any number of them.
