@@ -136,6 +136,20 @@ def test_how_current_an_answer_is_can_be_asked_for(clinic: Clinic, asgi: Asgi) -
     assert kind(odd) == "bad-request"
 
 
+def test_what_was_seen_may_be_told_in_tokens_and_then_so_is_the_answer(clinic: Clinic, asgi: Asgi) -> None:
+    clinic.db.execute("INSERT INTO patients (name) VALUES ('Jane')")
+    last, stream, other = clinic.db.last_offset, clinic.db._session.stream.log.stream.hex()[:16], "0" * 16
+
+    def asked(after: str) -> Any:
+        return asgi.ask("POST", "/query", json=PATIENTS, key=ALL_KEY, headers={"X-Read-After": after})
+
+    for after in (f"{last}@{stream}", f"99999@{other}", f"99999@{other}, {last}@{stream}"):
+        assert asked(after).headers["x-served-at"] == f"{last}@{stream}"
+    assert kind(asked(f"99999@{stream}")) == "future-offset"
+    for odd in (f"{last}@", f"x@{stream}", f"-1@{stream}", f"{last}@{stream};", "@"):
+        assert kind(asked(odd)) == "bad-request"
+
+
 # The past
 
 

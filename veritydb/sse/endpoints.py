@@ -18,6 +18,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from veritydb.consistency import format_tokens, parse_tokens
+from veritydb.errors import CursorMalformed
 from veritydb.events import Value
 from veritydb.sse.callers import COOKIE, Caller, moment_text
 from veritydb.sse.messages import Asked, time_text
@@ -242,18 +244,22 @@ async def query(request: Request) -> Response:
     consistency = request.headers.get("x-read-consistency", "default")
     if consistency not in CONSISTENCIES:
         raise Problem("bad-request", f"X-Read-Consistency is one of {', '.join(CONSISTENCIES)}")
+    stream = service.queries.stream
+    seen = request.headers.get("x-read-after")
     answer = await service.ask(
         service.queries.run,
         caller.rights,
         sql,
         _parameters(body.get("parameters", [])),
         at=at,
-        after=_offset(request.headers.get("x-read-after")),
+        after=_seen(seen, stream),
         consistency=consistency,
     )
+    # Who asks in tokens passes on what he is told, perhaps to another database's server.
+    served = format_tokens({stream: answer.offset}) if seen is not None and "@" in seen else str(answer.offset)
     return JSONResponse(
         {"columns": answer.columns, "rows": answer.rows, "offset": answer.offset, "truncated": answer.truncated},
-        headers={**_NO_STORE, "X-Served-At": str(answer.offset)},
+        headers={**_NO_STORE, "X-Served-At": served},
     )
 
 
@@ -353,6 +359,16 @@ def _flag(parameters: QueryParams, name: str) -> bool:
     if text not in ("0", "1", "false", "true"):
         raise Problem("bad-request", f"{name} is 1 or 0")
     return text in ("1", "true")
+
+
+def _seen(text: str | None, stream: str) -> int | None:
+    """Return the offset that the caller has seen: the text itself, or what its tokens say of this stream."""
+    if text is None or "@" not in text:
+        return _offset(text)
+    try:
+        return parse_tokens(text).get(stream)
+    except CursorMalformed as error:
+        raise Problem("bad-request", str(error)) from error
 
 
 def _offset(text: str | None) -> int | None:
