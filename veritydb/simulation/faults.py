@@ -303,6 +303,22 @@ class Faults:
     def _member_leaves(self, fault: Fault, chance: Chance) -> None:
         self._world.people.wish_fewer(fault.members[0])
 
+    def _false_alarm(self, fault: Fault, chance: Chance) -> None:
+        """All the others hear that a member is gone, who is there, and may be primary."""
+        self._world.count("false alarm")
+        for member, node in sorted(self._world.nodes.items()):
+            if member != fault.members[0]:
+                self._world.say_gone(node, fault.members[0])
+
+    def _step_down(self, fault: Fault, chance: Chance) -> None:
+        """A process is asked to end, and does, some time later or never."""
+        node = self._world.nodes[fault.members[0]]
+        if node.replica is not None:
+            self._world.count("step down")
+            self._world.step_down(node)
+            if chance.happens(500_000):
+                self._crash_soon(fault, chance)
+
     def _old_wish(self, fault: Fault, chance: Chance) -> None:
         self._world.people.wish_again(chance.bits())
 
@@ -341,4 +357,6 @@ class Faults:
         "thin superblock": _thin_superblock,
         "old wish": _old_wish,
         "split epoch": _split_epoch,
+        "false alarm": _false_alarm,
+        "step down": _step_down,
     }

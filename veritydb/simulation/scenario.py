@@ -96,8 +96,9 @@ CHANGES = ("member comes", "member comes", "member leaves", "lost disk")
 """What happens to the group itself. Drawn apart from the others, which so stay what they were for a seed."""
 
 
-CORNERS = ("thin superblock", "old wish", "split epoch")
-"""Corners that nothing else gets into. Drawn apart from all others, and the last two only where members change."""
+CORNERS = ("thin superblock", "old wish", "split epoch", "false alarm", "step down")
+"""Corners that nothing else gets into. Drawn apart from all others."""
+_OF_CHANGES = ("old wish", "split epoch")
 
 
 def draw(seed: int) -> Scenario:
@@ -150,7 +151,7 @@ def _corners(scenario: Scenario, chance: Chance) -> list[Fault]:
     changes = any(fault.kind.startswith("member") for fault in scenario.faults)
     faults: list[Fault] = []
     for kind in CORNERS:
-        if (changes or kind == CORNERS[0]) and chance.happens(300_000):
+        if (changes or kind not in _OF_CHANGES) and chance.happens(300_000):
             for _ in range(chance.between(1, 4)):
                 at, whom = chance.below(scenario.chaos), chance.below(scenario.members)
                 faults.append(Fault(at, kind, (whom,), chance.between(50, 1_500) * MILLISECOND, chance.bits()))

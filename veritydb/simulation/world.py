@@ -157,6 +157,8 @@ class World:
         effects = code.effects
         self._arrived, self._tick, self._write_done = effects.Arrived, effects.Tick(), effects.WriteDone
         self._read_done, self._retained_event = effects.ReadDone, effects.Retained
+        self._gone, self._step_down = effects.Gone, effects.StepDown()
+        self.chance_of_gone = self.chance.split("gone")
         self._doers: dict[type, Callable[[Node, Any], None]] = {
             effects.Send: self._send,
             effects.Answer: self._answer,
@@ -272,6 +274,18 @@ class World:
         node.incarnation += 1
         node.inbox, node.pauses = None, 0
         node.disk.crash()
+        for other in self.nodes.values():
+            if other is not node and self.chance_of_gone.happens(500_000):
+                self.say_gone(other, member)
+
+    def say_gone(self, node: Node, member: int) -> None:
+        """Tell a member that nobody listens at another's address any more."""
+        delay = self.chance_of_gone.below(50_000)
+        self.after(delay, self._event, node, node.incarnation, self._gone(member))
+
+    def step_down(self, node: Node) -> None:
+        """Tell a member that its process is about to end."""
+        self._event(node, node.incarnation, self._step_down)
 
     def _ticked(self, node: Node, incarnation: int) -> None:
         if node.incarnation != incarnation:
