@@ -72,6 +72,8 @@ class Normal(Core):
         # As backup.
         self._stamp_seen = -1
         self._ahead: dict[int, Prepare] = {}
+        self._furthest = 0
+        """The highest op of this view that was heard of above a gap."""
         self._get_view_due = False
 
     # ---- requests
@@ -215,7 +217,9 @@ class Normal(Core):
             if self._get_view_due and not any(ahead > self.head for ahead in self._ahead):
                 self._get_view_due = False
         else:
-            self._heard_primary()
+            if op > self._furthest:  # Else it may be a repeated one, of a primary that hears nobody.
+                self._furthest = op
+                self._heard_primary()
             if op <= self.head + self.options.pipeline_max:
                 self._ahead = {ahead: kept for ahead, kept in self._ahead.items() if ahead > self.head}
                 self._ahead[op] = message
@@ -467,6 +471,7 @@ class Normal(Core):
         self._reads_proven.clear()
         self._probe = None
         self._ahead.clear()
+        self._furthest = 0
         self._stamp_seen = -1
         self._get_view_due = False
         for timer in ("heartbeat", "prepare_retry", "abdicate", "probe", "deaf", "draining"):
