@@ -133,18 +133,20 @@ def test_whoever_stands_between_sees_each_message_so_there_is_no_pipe() -> None:
 
 
 @contextlib.asynccontextmanager
-async def listening(clinic: Clinic, tmp_path: Path) -> AsyncGenerator[tuple[Hub, asyncio.StreamReader]]:
+async def listening(clinic: Clinic, tmp_path: Path, more: str = "") -> AsyncGenerator[tuple[Hub, asyncio.StreamReader]]:
     """Serve as ``veritydb serve`` does, in this loop, and listen until the stream is idle."""
     config = tmp_path / "server.toml"
-    config.write_text(CONFIG, encoding="utf-8")
+    config.write_text(CONFIG + more, encoding="utf-8")
     app = create_app(clinic.path, key=KEY, settings=read_settings(config))
-    server = uvicorn.Server(uvicorn.Config(app, http="httptools", port=0, log_config=None, lifespan="off"))
+    server = uvicorn.Server(
+        uvicorn.Config(app, http="httptools", port=0, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
+    )
     running = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(f"GET /events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ALL_KEY}\r\n\r\n".encode())
+    writer.write(f"GET /events?images=1 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ALL_KEY}\r\n\r\n".encode())
     await reader.readuntil(b"event: ready")
     hub = app.state.service.hub
     while not hub._idle:
@@ -155,7 +157,9 @@ async def listening(clinic: Clinic, tmp_path: Path) -> AsyncGenerator[tuple[Hub,
         streaming = hub.count > 0
         hub.end("the test is over")
         if streaming:
-            await reader.readuntil(b"event: problem")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(5):
+                    await reader.readuntil(b"event: problem")
         writer.close()
         server.should_exit = True
         await running
@@ -190,6 +194,20 @@ def test_what_goes_wrong_with_one_stream_ends_that_one(clinic: Clinic, tmp_path:
             while hub.count:
                 await asyncio.sleep(0.01)
             assert hub._round is None
+
+    asyncio.run(main())
+
+
+def test_a_client_that_takes_nothing_is_given_up_without_the_kernels_help(clinic: Clinic, tmp_path: Path) -> None:
+    """``veritydb serve`` has TCP_USER_TIMEOUT as well; under another server there is only the hub."""
+
+    async def main() -> None:
+        patience = "\n[streams]\nstall_seconds = 0.5\nheartbeat_seconds = 0.2\n"
+        async with asyncio.timeout(20), listening(clinic, tmp_path, patience) as (hub, reader):
+            reader._transport.pause_reading()  # type: ignore[attr-defined]  # a reader has it, and does not show it
+            while hub.count:
+                clinic.db.execute("INSERT INTO secrets (body) VALUES (?)", ("x" * 60_000,))
+                await asyncio.sleep(0.005)
 
     asyncio.run(main())
 
