@@ -354,6 +354,21 @@ def test_nothing_is_asked_of_who_is_gone_until_it_is_heard_again() -> None:
     assert {replica._peer() for _ in range(50)} == {1, 2}, "if all are, it may be wrong"
 
 
+def test_a_started_view_is_told_again_until_its_log_is_complete() -> None:
+    stage = group(
+        "ask 1 a",
+        "deliver 1->0",
+        "deliver 0->1",
+        "drop",
+        "crash 1",
+        "expire 0 suspect",
+        "expire 2 suspect",
+        "deliver 0->2",
+    )
+    stage.play("deliver 2->0", "deliver 0->2")
+    assert stage.play("expire 2 join_resend") == ["2 -> 0 1  StartView 2: committed 1: 2@1 1@1"]
+
+
 def test_a_primary_to_be_that_grew_tired_of_waiting_does_not_want_to_leave_its_own_view() -> None:
     stage = group("expire 0 suspect", "expire 2 suspect", "deliver 0->2", "expire 2 view_change")
     replica = stage.replicas[2]
@@ -742,6 +757,16 @@ def test_a_snapshot_that_comes_while_ones_own_is_being_written_is_asked_for_agai
     assert replica.commit_min == stage.replicas[1].commit_min
 
 
+def test_it_can_be_seen_which_outputs_a_checkpoint_waits_for() -> None:
+    replica = group().replicas[0]
+    assert replica.retention_due == 0
+    op = replica.commit_min
+    replica._next_checkpoint, replica.retained = POINT._replace(op=op), op - 1
+    assert replica.retention_due == op
+    replica.retained = op
+    assert replica.retention_due == 0
+
+
 def test_a_checkpoint_of_ones_own_goes_before_one_that_is_being_fetched() -> None:
     """Member 0 fetches a snapshot, and then the ops come that it had asked for before."""
     stage = group(options="checkpoint_interval=5 slots=24 pipeline_max=4 cached_max=24")
@@ -1012,6 +1037,7 @@ def test_who_does_not_know_its_head_follows_no_view_change() -> None:
     stage.hear(0, JoinView(0, 3, 2, 1, 2, 1, 1, POINT, Suffix((replica.headers[1],), 1, 0)))
     assert replica.status is Status.RECOVERING_HEAD
     assert replica.view == 1
+    assert stage.play("read 0 bob") == [], "nor does it know who is primary"
     entries = [Entry(stage.replicas[1].headers[2], b"")]
     assert stage.hear(0, start_view(1, entries, commit=2)) == [], "of its own view, and no answer to its question"
     assert stage.hear(0, Headers(0, 1, 1, (stage.replicas[1].headers[1],))) == []
