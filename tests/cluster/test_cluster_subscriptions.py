@@ -6,8 +6,10 @@ import contextlib
 import threading
 import time
 
+import pytest
+
 import veritydb
-from tests.cluster.machines import KEY, begin
+from tests.cluster.machines import KEY, begin, texts
 from tests.support.asgi import Asgi
 from tests.support.served import ALL_KEY, CONFIG
 from veritydb import follower
@@ -49,6 +51,37 @@ def test_what_another_machine_commits_arrives_in_order_and_once(machines):
         # So a cursor goes on at another machine.
         with a.subscribe("notes", since=str(seen[0][7].cursor), images=True) as on:
             assert [update.after["text"] for update in changes(on, 12)] == wanted[8:]
+
+
+def test_nobody_is_told_before_a_quorum_has_it(own_machines):
+    nodes = own_machines.nodes
+    begin(own_machines).close()
+    with (
+        contextlib.closing(own_machines.connect("a", timeout=0.5)) as a,
+        contextlib.closing(own_machines.connect("b")) as b,
+        a.subscribe("notes", images=True) as here,
+        b.subscribe("notes", images=True) as there,
+    ):
+        for member in (1, 2):
+            nodes.kill(member)
+        a.execute("INSERT INTO notes (text) VALUES ('during')")
+        with pytest.raises(veritydb.OutcomeUnknown):
+            a.commit()
+        assert (here.get(1.0), there.get(0.1)) == (None, None)
+        for member in (1, 2):
+            nodes.start(member)
+        deadline = time.monotonic() + WAIT
+        while True:
+            try:
+                write(a, "INSERT INTO notes (text) VALUES ('after')")
+                break
+            except veritydb.OperationalError:
+                assert time.monotonic() < deadline
+        # What became of the first one the group decides; all hear the same.
+        wanted = texts(a)
+        assert wanted in (["after"], ["during", "after"])
+        for updates in (here, there):
+            assert [update.after["text"] for update in changes(updates, len(wanted))] == wanted
 
 
 def test_a_feed_without_a_connection_is_told_by_the_machines_follower(machines):
