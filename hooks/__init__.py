@@ -3,6 +3,7 @@
 ::
 
     capture      Capture: one connection's hooks and witnesses; what the session drives
+     ├── rows         the preupdate hook, row by row
      ├── witness      virtual tables through which SQLite tells of savepoints and of the coming commit
      ├── late         rows that the hook cannot see, read before the commit
      ├── sequences    sqlite_sequence, which moves without any event

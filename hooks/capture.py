@@ -13,16 +13,16 @@ One :class:`Capture` belongs to one connection. The session drives it in these s
    ``client.on_rollback()`` follows every rollback of a whole transaction. ``unwind(None, error)`` if a Python
    exception came out.
 
-The preupdate hook may not run SQL and is the hottest code of the product: it appends to two lists and no more where it
-can. ``docs/internals/capture.md`` explains what it cannot see, and what is done about it.
+:mod:`veritydb.hooks.rows` has the preupdate hook. ``docs/internals/capture.md`` explains what that cannot see, and what
+is done about it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from functools import cache
 from types import CodeType
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import apsw
 
@@ -31,10 +31,11 @@ from veritydb.events import Event, Schema
 from veritydb.hooks import buffer as buffers
 from veritydb.hooks import hidden
 from veritydb.hooks import witness as witnesses
-from veritydb.hooks.buffer import DELETE, INSERT, UPDATE, ChangeBuffer, Mark, Overflow, Run
+from veritydb.hooks.buffer import ChangeBuffer, Mark, Overflow, Run
 from veritydb.hooks.catalog import Catalog
-from veritydb.hooks.images import Kind, Table
+from veritydb.hooks.images import Table
 from veritydb.hooks.late import Late
+from veritydb.hooks.rows import RowHook
 from veritydb.hooks.sequences import Sequences
 from veritydb.hooks.statistics import Statistics
 from veritydb.hooks.witness import Head, Witness
@@ -74,7 +75,7 @@ StatementMark: TypeAlias = "tuple[Mark, int]"
 """Where a statement began: the place in the buffer, and how many savepoints were open. A plain tuple costs least."""
 
 
-class Capture:
+class Capture(RowHook):
     """Row changes of ``db``'s schema ``main``, recorded as they happen and forgotten as SQLite rolls them back."""
 
     def __init__(
@@ -373,112 +374,6 @@ class Capture:
         """Return the client's view of the file as it was when the transaction began."""
         return self._client.reader()
 
-    # ---- the preupdate hook
-
-    def _make_hook(self) -> Callable[[apsw.PreUpdate], None]:
-        buffer = self.buffer
-        begin = self._begin_run
-
-        def on_row(u: apsw.PreUpdate) -> None:
-            try:
-                # The name goes first: it differs oftenest, and is None when there is no run to go on with.
-                if u.table_name == buffer.name and u.opcode == buffer.code and u.database_name == "main":
-                    code = buffer.code
-                    if code == INSERT:
-                        buffer.add_after(u.new)
-                    elif code == UPDATE:
-                        before = u.old
-                        buffer.add_after(u.new)
-                        buffer.add_before(before)
-                        buffer.add_rowid_after(u.rowid_new)
-                    else:
-                        if u.blob_write >= 0:
-                            begin(u)
-                            return
-                        buffer.add_before(u.old)
-                    # Last, because the number of rowids is the length of the run.
-                    buffer.add_rowid(u.rowid)
-                    if len(buffer.rowids) >= buffer.check_at:
-                        buffer.look()
-                else:
-                    begin(u)
-            except (UnicodeDecodeError, apsw.RangeError):
-                self._on_unreadable_row(u)
-            except BaseException as error:
-                self._poison(error)
-                raise
-
-        return on_row
-
-    def _on_unreadable_row(self, u: apsw.PreUpdate) -> None:
-        """Handle a row of the current run whose images cannot be had."""
-        try:
-            self._begin_run(u)
-        except BaseException as error:
-            self._poison(error)
-            raise
-
-    def _begin_run(self, u: apsw.PreUpdate) -> None:
-        """Handle a row that does not go on with the current run."""
-        if u.table_name == self._numbered and u.database_name == "main":
-            self._numbers.append(u.rowid)
-            return
-        if not self.enabled or u.database_name != "main" or self.poison is not None:
-            return
-        buffer = self.buffer
-        name = u.table_name
-        table = self.catalog.tables.get(name)
-        if table is None:
-            table = self.catalog.meet(name)
-        elif table.kind is not Kind.PLAIN:
-            if table.kind is not Kind.IGNORED:
-                self._on_special_row(table, u)
-            return
-        if table.owner and table.owner not in self._heard_of:
-            self._heard_of.add(table.owner)
-            self.tail_due = True
-        code = u.opcode
-        late = self._late
-        if table.name in late.touched or (code == DELETE and u.blob_write >= 0):
-            self._on_late_row(table, u)
-            return
-        try:
-            before: Any = u.old
-            after: Any = u.new
-        except (UnicodeDecodeError, apsw.RangeError):
-            self._on_late_row(table, u)
-            return
-        if self.catalog.text_encoding != "utf-8" and _has_text(before, after):
-            # SQLite translates text for the hook, and invalid UTF-16 becomes other text without a word.
-            self._on_late_row(table, u)
-            return
-        rowid = u.rowid
-        buffer.begin_run(table, code)
-        if after is not None:
-            buffer.add_after(after)
-        if before is not None:
-            buffer.add_before(before)
-        if code == UPDATE:
-            buffer.add_rowid_after(u.rowid_new)
-        buffer.add_rowid(rowid)
-        if self.catalog.text_encoding != "utf-8":
-            buffer.pause_run()  # The next row is to be looked at too.
-
-    def _on_late_row(self, table: Table, u: apsw.PreUpdate) -> None:
-        self.buffer.pause_run()
-        self._late.touch(table, u.rowid)
-        if u.opcode == UPDATE:
-            self._late.touch(table, u.rowid_new)
-
-    def _on_special_row(self, table: Table, u: apsw.PreUpdate) -> None:
-        kind = table.kind
-        if kind == Kind.LATE:
-            self._on_late_row(table, u)
-        elif kind == Kind.STATISTICS:
-            self._statistics.due = True
-        elif kind == Kind.FORBIDDEN:
-            self._poison(CaptureError("sqlite_schema was written directly, which cannot be logged"))
-
     # ---- what the witnesses hear
 
     def on_begin(self, source: Witness) -> None:
@@ -627,16 +522,12 @@ def _is_new(run: Run) -> bool:
     return not run.table.resolved
 
 
-def _has_text(*images: tuple[Any, ...] | None) -> bool:
-    return any(type(value) is str for image in images if image is not None for value in image)
-
-
 @cache
 def _our_code() -> frozenset[CodeType]:
     """Return the code of the methods of our classes, some of which SQLite calls."""
 
     def codes() -> Iterator[CodeType]:
-        for kind in (Capture, Witness, Head, ChangeBuffer):
+        for kind in (RowHook, Capture, Witness, Head, ChangeBuffer):
             for part in vars(kind).values():
                 code = getattr(part, "__code__", None)
                 if code is not None:
