@@ -287,7 +287,7 @@ class Hub:
             attention = False
             for stream in list(self._streams):
                 if stream.sending:
-                    if False:
+                    if now - stream.touched > settings.stall_seconds:
                         stream.give_up()
                 elif stream.silent or stream.expired:
                     attention = True
