@@ -49,6 +49,15 @@ AVOIDED = 0.5
 _RECEIVE = 1 << 18
 
 
+_ANSWERS: dict[type, tuple[type, ...]] = {
+    Request: (Reply, Evicted, Redirect, Denied),
+    ReadRequest: (ReadReply, Redirect, Denied),
+    FetchRecords: (FetchedRecords, Denied),
+    Reconfigure: (Reconfigured, Redirect, Denied),
+    AskStatus: (TellStatus, Denied),
+}
+
+
 class SessionEnded(GroupUnavailable):
     """The group has forgotten the session, and with it what became of its last request."""
 
@@ -203,7 +212,6 @@ class Session:
         ``patience`` is how much longer than usual a node may take.
         """
         frame = self._wire.encode(message)
-        number = getattr(message, "number", 0)
         last: Exception | None = None
         waits, patience = patience, PATIENCE[0]
         uncertain = False
@@ -221,7 +229,7 @@ class Session:
                 written = connection.send(frame)
                 if written < len(frame):
                     connection.sendall(frame[written:])
-                answer = self._receive(connection, number)
+                answer = self._receive(connection, message)
             except (OSError, Dropped) as error:
                 last = error
                 uncertain |= sent  # A node that has not answered may have carried it out all the same.
@@ -275,8 +283,9 @@ class Session:
         """Ask a node where the members are: there are others than when this client was told."""
         self._asked += 1
         try:
-            connection.sendall(self._wire.encode(AskStatus(self._client, self._asked)))
-            answer = self._receive(connection, self._asked)
+            question = AskStatus(self._client, self._asked)
+            connection.sendall(self._wire.encode(question))
+            answer = self._receive(connection, question)
             addresses: Any = json.loads(answer.document)["addresses"] if isinstance(answer, TellStatus) else {}
             found = {int(member): parse_address(address) for member, address in addresses.items()}
         except (OSError, Dropped, ValueError, LookupError, AttributeError, ConfigurationError):
@@ -289,13 +298,20 @@ class Session:
             connection.settimeout(seconds)
             self._patience = seconds
 
-    def _receive(self, connection: ssl.SSLSocket, number: int) -> Message:
+    def _receive(self, connection: ssl.SSLSocket, question: Message) -> Message:
+        """Return what answers a question.
+
+        What was asked twice may be answered twice, the second time on a later connection, and questions to the kernel
+        are numbered by themselves: so the number alone does not tell whether this is the answer.
+        """
+        fits = _ANSWERS[type(question)]
+        number = getattr(question, "number", -1)
         while True:
             answer = self._wire.decode(self._next_frame(connection))
             if answer is None or getattr(answer, "client", b"") != self._client:
                 continue
             self._view = max(self._view, getattr(answer, "view", 0))
-            if isinstance(answer, Evicted) or getattr(answer, "number", -1) == number:
+            if isinstance(answer, fits) and getattr(answer, "number", number) == number:
                 return answer
 
     def _next_frame(self, connection: ssl.SSLSocket) -> bytes:
