@@ -258,7 +258,7 @@ async def query(request: Request) -> Response:
     # Who asks in tokens passes on what he is told, perhaps to another database's server.
     served = format_tokens({stream: answer.offset}) if seen is not None and "@" in seen else str(answer.offset)
     return JSONResponse(
-        {"columns": answer.columns, "rows": answer.rows, "offset": answer.offset, "truncated": answer.truncated},
+        {"columns": answer.columns, "rows": answer.rows, "offset": answer.offset},
         headers={**_NO_STORE, "X-Served-At": served},
     )
 

@@ -81,8 +81,6 @@ class Answer:
     """Values as JSON has them."""
     offset: int
     """The last transaction that the answer knows of; -1 if there was none."""
-    truncated: bool
-    """Whether there are more rows than the limit allows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,11 +169,10 @@ class Guarded:
         cursor.exec_trace = self._one_select
         rows: list[list[object]] = []
         size = 0
-        truncated = False
         for row in cursor.execute(sql, parameters):
             if len(rows) >= limits.rows_max:
-                truncated = True
-                break
+                # Not the first so many: whoever did not look would take them for all there are.
+                raise Problem("too-large", f"the answer has more than {limits.rows_max:,} rows; ask for less of it")
             for value in row:
                 size += 16 if value is None or isinstance(value, (int, float)) else 16 + len(value)
             if size > limits.bytes_max:
@@ -183,7 +180,7 @@ class Guarded:
             rows.append([json_value(value, limits.value_bytes_max) for value in row])
         if not self._statements:
             raise Problem("bad-statement", "there is no statement")
-        return Answer(columns=self._description, rows=rows, offset=self.offset, truncated=truncated)
+        return Answer(columns=self._description, rows=rows, offset=self.offset)
 
     def _one_select(self, cursor: apsw.Cursor, sql: str, bindings: Any) -> bool:
         """Called before a statement takes its first step."""
