@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from veritydb.simulation.alone import clone
+from veritydb.simulation.bugs import BUGS
 from veritydb.simulation.code import patched
 from veritydb.simulation.exploring import Explorer, Scope
-from veritydb.simulation.planted import BUGS
 
 _SLICE = 50_000
 _CAMPAIGN = 2_000_000

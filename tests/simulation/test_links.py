@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from veritydb.simulation.bugs import BUGS
 from veritydb.simulation.code import patched
 from veritydb.simulation.links import LINKS, MASKS, can_talk, cut_links, run_links
-from veritydb.simulation.planted import BUGS
 
 
 @pytest.mark.parametrize("crashed", [None, 0, 1, 2])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from veritydb.simulation.bugs import BUGS, Planted
 from veritydb.simulation.code import NotThere, Replacement, installed, patched
-from veritydb.simulation.planted import BUGS, Planted, hunt
+from veritydb.simulation.planted import hunt
 from veritydb.simulation.run import simulate
 from veritydb.simulation.scenario import draw
 
