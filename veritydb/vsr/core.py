@@ -361,10 +361,6 @@ class Core:
             self._set_header(header)
         self.head = self.chain_min = head
         self._extend_chain()
-        # Of what is applied here no header is taken from others, and after a snapshot not all are known: as far as they
-        # are. What has rotted of it is repaired, too.
-        while self._is_known_below(self.chain_min):
-            self.chain_min -= 1
         for op in range(self.commit_min + 1, self.chain_min):
             self.headers.pop(op, None)
             self.bodies.pop(op, None)
@@ -396,6 +392,10 @@ class Core:
         lowest = self.headers.get(self.chain_min)
         if lowest is not None and lowest.op == self.commit_min + 1 and lowest.parent != self.commit_checksum:
             self._halt(f"the log at op {self.chain_min} does not continue what is committed here")
+        # Of what is applied here no header is taken from others, and after a snapshot not all are known: as far as they
+        # are. What has rotted of it is repaired, too.
+        while self._is_known_below(self.chain_min):
+            self.chain_min -= 1
 
     def _advance_durable(self) -> None:
         op = self.durable_to
