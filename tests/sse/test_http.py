@@ -311,6 +311,7 @@ def test_a_websocket_of_a_stranger_is_refused_with_a_problem(server: Server) -> 
     assert asyncio.run(refused({})) == (401, "sign-in")
     assert asyncio.run(refused(bearer, "?tables=nowhere")) == (404, "unknown-table")
     assert asyncio.run(refused(bearer | {"Origin": "https://evil.test"})) == (403, "forbidden")
+    assert server.errors() == "", "or any stranger could fill it"
 
 
 # TLS
