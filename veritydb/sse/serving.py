@@ -150,6 +150,6 @@ class _Protocol(Impatient, HttpToolsProtocol):
     request_seconds = REQUEST_SECONDS
 
 
-# uvicorn calls it an error if a stream ends because its client has gone, or a WebSocket is refused with a problem: anybody
-# could fill a log with that.
+# uvicorn calls it an error if a stream ends because its client has gone, or a WebSocket is refused with a problem: any
+# stranger could fill a log with that.
 logging.getLogger("uvicorn.error").addFilter(lambda record: "returned without completing" not in record.getMessage())
