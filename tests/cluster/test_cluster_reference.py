@@ -56,5 +56,12 @@ def test_the_metrics_on_the_page_are_those_that_there_are():
 
 def test_the_fields_of_a_status_are_on_the_page():
     page = section(PAGE, "Health")
-    for name in {*judge(GOOD, LIMITS).document()} - {"degraded", "ready", "suspects", "overdue_seconds", "stuck"}:
+    for name in {*judge(GOOD, LIMITS).document()} - {
+        "degraded",
+        "ready",
+        "suspects",
+        "overdue_seconds",
+        "stuck",
+        "awaited",
+    }:
         assert f"`{name}`" in page, name

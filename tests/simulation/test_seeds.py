@@ -118,19 +118,29 @@ def test_a_disk_that_loses_more_than_is_promised_breaks_no_promise_silently() ->
             assert result.failure is None, f"seed {seed}: {result.failure}"
 
 
-@pytest.mark.parametrize("seed", [1, 10, 14, 15, 18])
-def test_a_group_that_lost_more_than_is_promised_stands_still_and_says_why(seed: int) -> None:
-    """These are seeds in which it stands still, with all members alive or waiting to be; nobody is left wondering."""
-    run = Run(draw(seed)._replace(beyond=True))
-    result = run.run()
-    assert result.failure is None
-    assert result.ops < run.scenario.target, "it got through: look for another seed"
+def test_a_group_that_lost_more_than_is_promised_stands_still_and_says_why() -> None:
+    """Of seeds in which it stands still, with all members alive or waiting to be; nobody is left wondering."""
+    stood: list[int] = []
+    for seed in range(1, 60):
+        scenario = draw(seed)
+        if scenario.members == 1:
+            continue
+        run = Run(scenario._replace(beyond=True))
+        result = run.run()
+        assert result.failure is None, f"seed {seed}"
+        if result.ops < scenario.target:
+            stood.append(seed)
+            members = run.world.people.members
+            loud = sum(_says_why(run.world.nodes[member]) for member in members)
+            assert len(members) - loud < max(QUORUMS[len(members)][:2]), f"seed {seed}: a quorum, and nothing wrong"
+        if len(stood) == 4:
+            return
+    raise AssertionError(f"only {stood} stood still")
 
-    def says(node: Any) -> bool:
-        replica = node.replica
-        if replica is None:
-            return node.refused is not None
-        return replica.halted is not None or replica.stuck is not None or replica.status is Status.RECOVERING_HEAD
 
-    loud = sum(map(says, run.world.nodes.values()))
-    assert len(run.world.nodes) - loud < QUORUMS[len(run.world.nodes)].replication
+def _says_why(node: Any) -> bool:
+    replica = node.replica
+    if replica is None:
+        return node.refused is not None
+    known = replica.halted, replica.stuck, replica.awaited
+    return known != (None, None, None) or replica.status is Status.RECOVERING_HEAD

@@ -487,6 +487,8 @@ class Stage:
             parts.append(f"lacks {', '.join(map(str, missing))}")
         if replica.stuck is not None:
             parts.append(f"stuck at op {replica.stuck}")
+        if replica.awaited is not None:
+            parts.append(f"waits for op {replica.awaited}")
         if replica._abdicating:
             parts.append("silent")
         return ", ".join(parts)

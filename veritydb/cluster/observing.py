@@ -207,6 +207,7 @@ class Observer:
             journal_size=replica.op_max - replica.checkpoint.op,
             overdue_seconds=now - self._overdue_since if self._overdue_since is not None else 0.0,
             stuck=replica.stuck,
+            awaited=replica.awaited,
             streams=len(state.streams) if state is not None else 0,
             sessions=len(state.sessions) if state is not None else 0,
             records_missing=len(self._keeper.missing),

@@ -28,6 +28,7 @@ class State(Enum):
     STOPPING = ("stopping", False)
     STARTING = ("starting", False)
     LOG_LOST = ("log_lost", False)
+    LOG_AWAITED = ("log_awaited", False)
     NO_PRIMARY = ("no_primary", False)
     PRIMARY_UNREACHABLE = ("primary_unreachable", False)
     NO_QUORUM = ("no_quorum", False)
@@ -103,6 +104,8 @@ class Observed(NamedTuple):
     """For how long the next checkpoint has been due."""
     stuck: int | None
     """An op that may have been committed and that no member has."""
+    awaited: int | None
+    """An op that may have been committed and that only members who do not answer can have."""
     streams: int
     sessions: int
     records_missing: int
@@ -182,6 +185,9 @@ def _of_itself(seen: Observed, limits: Limits) -> list[tuple[State, str]]:
         found.append((State.STARTING, "it asks the others before it takes part"))
     if seen.stuck is not None:
         found.append((State.LOG_LOST, f"op {seen.stuck} may have been committed, and no member has it"))
+    if seen.awaited is not None:
+        why = f"op {seen.awaited} may have been committed, and only members that do not answer can have it: start them"
+        found.append((State.LOG_AWAITED, why))
     if seen.member not in seen.members:
         found.append((State.NOT_A_MEMBER, "it follows the group and does not count"))
     if seen.lag > limits.behind_ops:

@@ -18,7 +18,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from veritydb import kernel
-from veritydb.vsr.choosing import Chosen, Fork, Stuck, choose_log
+from veritydb.vsr.choosing import Chosen, Fork, Stuck, Wait, choose_log
 from veritydb.vsr.core import Status
 from veritydb.vsr.effects import Image
 from veritydb.vsr.entry import Header
@@ -61,6 +61,8 @@ class ViewChange(Repairing):
         """Whether the log here, in a view change, is known to be committed to its end."""
         self.stuck: int | None = None
         """An op that may have been committed and that nobody has; people must look."""
+        self.awaited: int | None = None
+        """An op that may have been committed and that none of those who have spoken has: the others are waited for."""
         self._view_nonce = self._draw(1 << 31) << 31 | self._draw(1 << 31)
         self._wanted_view = 0
         self._heard_views: dict[int, int] = {}
@@ -212,6 +214,7 @@ class ViewChange(Repairing):
             self.joins, members=len(self.members), quorums=self.quorums, pipeline_max=self.options.pipeline_max
         )
         self.stuck = choice.op if isinstance(choice, Stuck) else None
+        self.awaited = choice.op if isinstance(choice, Wait) else None
         if isinstance(choice, Fork):
             self._halt(f"two logs of one view disagree at op {choice.op}")
         elif isinstance(choice, Chosen):
@@ -279,6 +282,7 @@ class ViewChange(Repairing):
         if any(not self._is_durable(op) for op in range(self.commit_min + 1, self.head + 1)):
             return
         self.status = Status.NORMAL
+        self.stuck = self.awaited = None
         self.joins.clear()
         # It may have grown tired of waiting for this view. Its own vote against it would stand, and be told for ever.
         self.exit_votes.discard(self.member)
@@ -411,6 +415,7 @@ class ViewChange(Repairing):
     def _become_backup(self) -> None:
         """The view's log is durable here: take part in it."""
         self.status = Status.NORMAL
+        self.stuck = self.awaited = None
         for timer in ("view_change", "join_resend", "exit_resend", "exit_window"):
             self._stop_timer(timer)
         self._heard_primary()
