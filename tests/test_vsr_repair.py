@@ -57,6 +57,12 @@ def test_headers_are_taken_as_far_as_they_connect_and_asked_for_in_pieces() -> N
     assert replica.commit_min == 9
 
 
+def test_who_is_heard_by_backups_alone_gets_from_them_what_it_misses() -> None:
+    """Seed 31000041: it heard its primary, and was not heard by it."""
+    stage = group("cut 1->0", "ask 1 a", "pass 2", "heal", "cut 0->1", "pass 60")
+    assert stage.replicas[0].commit_min == stage.replicas[1].commit_min == 2
+
+
 def test_what_connects_the_log_need_not_be_asked_for_where_it_is_on_disk() -> None:
     """Seed 650735274071: nobody had the header in memory any more, and the one who had its entry did not look."""
     stage = group(
@@ -376,7 +382,7 @@ def test_a_snapshot_whose_view_is_over_when_it_is_durable_waits_for_the_next_vie
     stage.play("finish 0")
     assert replica.checkpoint.op == 0
     assert replica._next_checkpoint is None
-    stage.play("release 0", "pass 60")
+    stage.play("release 0", "pass 120")
     assert replica.status is Status.NORMAL
     assert replica.commit_min == stage.replicas[2].commit_min
 

@@ -356,9 +356,11 @@ class ViewChange(Repairing):
             self._broadcast(message)
         else:
             self._send(self.primary_of(view), message)
-        if self._get_view_due and view > self.view:
-            # What was missed of the view that runs here is not waited for until the one that was heard of has begun.
-            self._send(self.primary_of(self.view), message._replace(view=self.view))
+            peer = self._peer()
+            if self._get_view_due and peer is not None and (peer, self.view) != (self.primary_of(view), view):
+                # What was missed of the view that runs here is not waited for until one that was heard of has begun;
+                # and its primary, who is heard, may not hear. Any backup will do.
+                self._send(peer, message._replace(view=self.view))
         self._get_view_due = False
 
     def on_start_view(self, message: StartView) -> None:
