@@ -2,8 +2,9 @@
 
 Three nodes on this machine; each program is a process with a stream, a database and a connection of its own, which
 inserts a row at a time, each a transaction with the time-out that ``connect`` has. A kill is SIGKILL, and the clock
-starts when the process is gone. Writes have resumed when a transaction that was *begun* after that is acknowledged:
-what was on its way at the kill does not count. Told are the first program to get on and the last one.
+starts when the process is gone. With ``--silent`` the primary is stopped instead (SIGSTOP): it says nothing and refuses
+nobody, like a machine that has lost its power. Writes have resumed when a transaction that was *begun* after that is
+acknowledged: what was on its way at the kill does not count. Told are the first program to get on and the last one.
 """
 
 from __future__ import annotations
@@ -67,6 +68,18 @@ class Nodes:
         node.send_signal(signal.SIGKILL)
         node.wait()
         return time.monotonic()
+
+    def silence(self, member: int) -> float:
+        """Have a node say nothing any more; return since when."""
+        self._running[member].send_signal(signal.SIGSTOP)
+        return time.monotonic()
+
+    def wake(self, member: int) -> None:
+        """Have it go on, or start it."""
+        if member in self._running:
+            self._running[member].send_signal(signal.SIGCONT)
+        else:
+            self.start(member)
 
     def primary(self) -> int:
         """Return who answers as primary."""
@@ -156,7 +169,7 @@ def resumed(done: list[Commit], killed: float) -> float | None:
     return None
 
 
-def measure(folder: Path, kills: int, count: int) -> int:
+def measure(folder: Path, kills: int, count: int, *, silent: bool) -> int:
     """Kill, and print. Returns 1 if a floor does not hold, or if anybody stalled or failed."""
     nodes = Nodes(folder / "cluster")
     times: list[float] = []
@@ -171,12 +184,12 @@ def measure(folder: Path, kills: int, count: int) -> int:
             for number in range(kills):
                 member = nodes.primary()
                 time.sleep(chance.uniform(0, 0.2))
-                times.append(nodes.kill(member))
+                times.append(nodes.silence(member) if silent else nodes.kill(member))
                 _until_all_got_on(folder, count, times[-1])
                 took = [resumed(commits(folder, each), times[-1]) or STALL for each in range(count)]
                 print(f"kill {number + 1} of {kills}: {min(took):.3f} to {max(took):.3f} s", flush=True)
                 time.sleep(AWAY)
-                nodes.start(member)
+                nodes.wake(member)
                 nodes.wait_until_whole()
         done = [commits(folder, number) for number in range(count)]
     finally:
@@ -218,13 +231,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.failover", description=__doc__)
     parser.add_argument("--kills", type=int, default=50, help="of the primary (50)")
     parser.add_argument("--clients", type=int, default=4, help="programs that commit (4)")
+    parser.add_argument("--silent", action="store_true", help="stop it instead of killing it")
     parser.add_argument("--worker", nargs=2, metavar=("FOLDER", "NUMBER"), help=argparse.SUPPRESS)
     told = parser.parse_args()
     if told.worker:
         work(Path(told.worker[0]), int(told.worker[1]))
         return 0
     with workplace() as folder:
-        return measure(Path(folder), told.kills, told.clients)
+        return measure(Path(folder), told.kills, told.clients, silent=told.silent)
 
 
 if __name__ == "__main__":

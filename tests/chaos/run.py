@@ -246,7 +246,11 @@ def main() -> int:
     for number in range(options.runs):
         folder = Path(tempfile.mkdtemp(prefix="chaos-"))
         kind = kinds[number % len(kinds)]
-        report = chaos(seed + number, options.seconds, folder, namespaces=kind == "namespaces")
+        try:
+            report = chaos(seed + number, options.seconds, folder, namespaces=kind == "namespaces")
+        except Exception as error:  # One run that comes to no verdict is wrong; the others go on.
+            nothing: Counter[str] = Counter()
+            report = Report(seed + number, nothing, nothing, nothing, 0.0, [f"no verdict: {error!r}"])
         broken += bool(report.problems)
         print(
             f"seed {report.seed}, {kind}: {dict(report.outcomes)}; {dict(report.faults)}; {dict(report.reached)}; "

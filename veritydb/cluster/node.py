@@ -33,7 +33,7 @@ import anyio.abc
 
 from veritydb.cluster.admission import Admission, Visitor
 from veritydb.cluster.certificates import context
-from veritydb.cluster.config import NodeConfig, read_secret
+from veritydb.cluster.config import Address, NodeConfig, read_secret
 from veritydb.cluster.disk import Disk
 from veritydb.cluster.disk_turns import DiskTurns
 from veritydb.cluster.frames import Frames
@@ -84,6 +84,10 @@ log = logging.getLogger("veritydb.node")
 CLIENTS_MAX = 4096
 BACKLOG = 1024
 HANDSHAKE_SECONDS = 10
+DIAL_SECONDS = 1.0
+"""For a peer's machine to take a connection: one packet each way."""
+UNHEARD_SECONDS = 2.0
+"""After which a connection on which nothing of what was sent has arrived is given up and dialled anew."""
 RETRY_SECONDS = (0.05, 1.0)
 """How soon a peer that cannot be reached is dialled again: at first, and at most."""
 CATCH_UP_SECONDS = 0.1
@@ -431,12 +435,13 @@ class Node:
             connection = Frames(self._filled, _nothing, _nothing)
             began = time.monotonic()
             try:
+                dialled = await self._dial(address)
                 with anyio.fail_after(HANDSHAKE_SECONDS):
                     await self._loop.create_connection(
                         lambda: connection,  # noqa: B023  called at once
-                        address.host,
-                        address.port,
+                        sock=dialled,
                         ssl=self._client_tls,
+                        server_hostname=address.host,
                     )
                 link.connection = connection
                 await connection.lost.wait()
@@ -452,6 +457,32 @@ class Node:
                 continue  # At once: whether it is gone or only the connection, dialling tells.
             await anyio.sleep(pause)
             pause = min(2 * pause, RETRY_SECONDS[1])
+
+    async def _dial(self, address: Address) -> socket.socket:
+        """Return a connection to a peer that gives up soon. Raises OSError, TimeoutError.
+
+        Left to itself TCP repeats what is lost ever more rarely: two nodes that did not hear each other for a minute
+        would not for another one after the network is mended. Dialling again finds out at once.
+        """
+        found = await self._loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+        last: Exception | None = None
+        for family, kind, protocol, _, where in found:
+            dialled = socket.socket(family, kind, protocol)
+            try:
+                dialled.setblocking(False)
+                dialled.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux has it.
+                    dialled.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNHEARD_SECONDS * 1000))
+                with anyio.fail_after(DIAL_SECONDS):
+                    await self._loop.sock_connect(dialled, where)
+                return dialled
+            except (OSError, TimeoutError) as error:
+                dialled.close()
+                last = error
+            except BaseException:
+                dialled.close()
+                raise
+        raise last or OSError(f"{address.host} has no address")
 
     async def _let_in(self, listener: socket.socket, tasks: anyio.abc.TaskGroup) -> None:
         """Accept peers and clients."""
