@@ -79,7 +79,7 @@ class People:
         for other, node in sorted(world.nodes.items()):
             if other != member:
                 node.disk.mend()  # What is bad there now would be more than is promised: let it not have been.
-        if not world.atlas.may_lose(member):
+        if not (world.atlas.may_lose(member) and world.can_do_without(world.nodes[member])):
             return
         world.crash(member)
         world.count("lost disk")

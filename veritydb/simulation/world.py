@@ -214,7 +214,7 @@ class World:
         seed = self.chance.split(f"replica {member} {node.incarnation}").bits()
         try:
             node.replica = self.make_replica(node, node.disk.open(), seed)
-            if node.replica.head_uncertain and not self.atlas.beyond and not self._may_be_uncertain(node):
+            if node.replica.head_uncertain and not self.atlas.beyond and not self.can_do_without(node):
                 node.disk.mend()
                 node.replica = self.make_replica(node, node.disk.open(), seed)
             effects = node.replica.start((EPOCH + self.now + node.skew) * 1000)
@@ -239,8 +239,8 @@ class World:
             self.count("crash while starting")
         self._carry_out(node, effects)
 
-    def _may_be_uncertain(self, node: Node) -> bool:
-        """Whether the others can go on if this one does not know where its log ended.
+    def can_do_without(self, node: Node) -> bool:
+        """Whether the others can go on if this one does not know where its log ended, or has none.
 
         It takes no part in view changes then, so the others have to be able to tell by themselves what was committed.
         """
