@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Generator
 from pathlib import Path
 
@@ -66,7 +67,14 @@ class Cluster:
         self.nodes.pop(member).wait()
 
     def stop(self, member: int) -> int:
-        """End a node as a service manager does; return its exit code."""
+        """End a node as a service manager does, once it is there; return its exit code."""
+        address = self.config(member).address
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection((address.host, address.port), 1.0):
+                break
+            assert time.monotonic() < deadline, self.output(member)
+            time.sleep(0.05)
         self.nodes[member].terminate()
         return self.nodes.pop(member).wait(timeout=PATIENCE)
 

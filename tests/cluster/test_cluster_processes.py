@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -244,6 +245,9 @@ def test_the_table_lives_until_it_is_interrupted(folder):
             assert time.monotonic() < deadline, shown
             shown += os.read(parent, 4096)
         process.send_signal(signal.SIGINT)
+        with contextlib.suppress(OSError):  # Once nobody has the other end any more.
+            while os.read(parent, 4096):  # What nobody reads would hold up who writes it.
+                assert time.monotonic() < deadline
         assert process.wait(timeout=PATIENCE) == 130
     finally:
         process.kill()

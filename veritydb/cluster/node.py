@@ -217,6 +217,7 @@ class Node:
                 health = HealthServer(self._config.metrics, self._observer.status, metrics)
                 open_.callback(health.close)
                 tasks.start_soon(health.serve)
+            tasks.start_soon(self._watch_signals, tasks)
             # Until it is known that this member may take part, nobody hears it.
             await self._observer.ask_before_start()
             listen(taken, address, BACKLOG)
@@ -224,7 +225,6 @@ class Node:
             for member, link in self._peers.items():
                 tasks.start_soon(self._speak_to, member, link)
             tasks.start_soon(self._tick)
-            tasks.start_soon(self._watch_signals, tasks)
             tasks.start_soon(self._catch_up)
             self._expect()  # Of the checkpoint, whose ops do not come again.
             tasks.start_soon(self._observer.watch)
