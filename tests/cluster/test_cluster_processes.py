@@ -237,6 +237,8 @@ def test_the_table_lives_until_it_is_interrupted(folder):
         [sys.executable, "-m", "veritydb", "cluster", "status", str(folder), "--interval", "0.2"],
         stdout=child, stderr=child, stdin=child,
         env={**os.environ, "COLUMNS": "120", "TERM": "xterm"},
+        # Who runs the tests may be deaf to it, and that is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  it takes no lock
     )  # fmt: skip
     os.close(child)
     try:

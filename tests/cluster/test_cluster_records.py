@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 
 import pytest
 
@@ -82,6 +83,22 @@ def test_a_node_goes_on_where_it_was(tmp_path):
     log = Log.open(tmp_path / STREAM.hex(), read_only=True)
     assert [record.hash for record in log.records()] == [effect.hash for effect in effects]
     log.close()
+
+
+def test_somebody_who_looks_at_a_log_is_waited_for(tmp_path):
+    """A node halted when a reader opened a stream's log just when its first record of the day was to be kept."""
+    effects = records(2)
+    first = RecordStore(tmp_path)
+    keep(first, effects[:1])
+    first.close()
+    reader = Log.open(tmp_path / STREAM.hex())
+    reader.acquire(0)
+    threading.Timer(0.3, reader.release).start()
+    second = RecordStore(tmp_path)
+    keep(second, effects)
+    assert second.end(STREAM) == (2, effects[-1].hash)
+    second.close()
+    reader.close()
 
 
 def test_a_gap_is_missing_until_it_is_filled(store):

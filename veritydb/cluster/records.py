@@ -37,6 +37,8 @@ _log = logging.getLogger("veritydb.node")
 
 OPEN_MAX = 128
 """Logs that are open at once."""
+_PATIENCE_SECONDS = 10.0
+"""For the lock of a log: whoever reads one (``veritydb verify``) holds it for a moment, while it looks for the end."""
 
 
 class End(NamedTuple):
@@ -209,7 +211,7 @@ class RecordStore:
                 raise
             self._mend(stream, error)
             return self._log(stream, create=create)
-        log.acquire(0)
+        log.acquire(_PATIENCE_SECONDS)
         if log.torn is not None:
             log.cut(log.torn)  # It comes again: the journal has it.
         self._logs[stream] = log
