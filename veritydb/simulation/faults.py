@@ -92,7 +92,7 @@ class Faults:
             if chance.happens(700_000):  # Else what it sends is heard by one of the others.
                 links += [(other, primary) for other in self._world.nodes if other != primary]
             self._world.network.cut(links)
-            self._world.after(fault.lasts, self._world.network.mend, links)
+            self._world.after(fault.lasts, self._later, self._world.network.mend, links)
 
     def _crash_with_rot(self, fault: Fault, chance: Chance) -> None:
         """Processes end, and one of the last entries of their disks is not what it was when they come back."""
@@ -165,7 +165,12 @@ class Faults:
     def _cut_for(self, kind: str, links: list[tuple[int, int]], lasts: int) -> None:
         self._world.count(kind)
         self._world.network.cut(links)
-        self._world.after(lasts, self._world.network.mend, links)
+        self._world.after(lasts, self._later, self._world.network.mend, links)
+
+    def _later(self, act: Callable[[list[tuple[int, int]]], None], links: list[tuple[int, int]]) -> None:
+        """Do what a fault does some time after it began: not in the healthy end, which has cuts of its own."""
+        if not self._world.people.finishing:
+            act(links)
 
     def _clog(self, fault: Fault, chance: Chance) -> None:
         """Clog all links of these members one after the other, and open them in another order."""
@@ -173,11 +178,11 @@ class Faults:
         order = list(fault.members)
         for number, member in enumerate(order):
             links = [(member, other) for other in self._world.nodes] + [(other, member) for other in self._world.nodes]
-            self._world.after(number * fault.lasts // 8, self._world.network.clog, links)
+            self._world.after(number * fault.lasts // 8, self._later, self._world.network.clog, links)
         chance.shuffle(order)
         for number, member in enumerate(order):
             links = [(member, other) for other in self._world.nodes] + [(other, member) for other in self._world.nodes]
-            self._world.after(fault.lasts + number * fault.lasts // 8, self._world.network.unclog, links)
+            self._world.after(fault.lasts + number * fault.lasts // 8, self._later, self._world.network.unclog, links)
 
     def _slow_disk(self, fault: Fault, chance: Chance) -> None:
         self._world.count("slow disk")
@@ -272,6 +277,8 @@ class Faults:
 
     def _take_seat(self, until: int, out: int | None, links: list[tuple[int, int]], chance: Chance) -> None:
         world = self._world
+        if world.people.finishing:
+            return
         clogs = chance.happens(400_000)
         primary = self.primary()
         over = world.now >= until
