@@ -111,7 +111,8 @@ def test_a_rolling_restart_fails_no_command_of_those_who_wait_ten_seconds(folder
     for thread in threads:
         thread.start()
     before = pids(folder)
-    primary = json.loads(command("status", folder, "--json"))["primary"]
+    told = json.loads(command("status", folder, "--json"))
+    primary = told["primary"]
     try:
         lines = command("rolling-restart", folder).splitlines()
         counts = [len(stream.acknowledged) for stream in streams]
@@ -121,8 +122,11 @@ def test_a_rolling_restart_fails_no_command_of_those_who_wait_ten_seconds(folder
         for thread in threads:
             thread.join()
     assert not failures, failures
-    assert lines[-1].startswith(f"member {primary}: restarted as primary, ready after ")
-    assert [line.split(":")[0] for line in lines[:2]] == [f"member {one}" for one in (1, 2, 3) if one != primary]
+    assert sorted(line.split(":")[0] for line in lines) == ["member 1", "member 2", "member 3"]
+    if json.loads(command("status", folder, "--json"))["view"] <= told["view"] + 1:
+        # Only the primary's own restart has changed the view; on a busy machine it may have changed before.
+        assert lines[-1].startswith(f"member {primary}: restarted as primary, ready after ")
+        assert [line.split(":")[0] for line in lines[:2]] == [f"member {one}" for one in (1, 2, 3) if one != primary]
     assert not set(pids(folder)) & set(before)
     for stream in streams:
         assert stream.session.read_head(stream.name, timeout=PATIENCE) == (stream.next_offset, stream.hash)
