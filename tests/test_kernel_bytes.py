@@ -460,3 +460,16 @@ def test_bytes_that_are_no_command_are_about_nothing() -> None:
 
 def unpack_stream(record_: bytes) -> bytes:
     return record_[16:32]
+
+
+def test_an_appended_reply_with_a_field_that_is_not_its_own_is_refused() -> None:
+    """It is decoded by a way of its own where it is as it should be; this is where it is not."""
+    data = encode_reply(Appended(3, 4, bytes(range(32))))
+    refused = 0
+    for place in range(len(data)):
+        changed = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+        try:
+            assert decode_reply(changed) != decode_reply(data)
+        except BadReply:
+            refused += 1
+    assert refused > 16
