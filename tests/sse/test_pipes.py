@@ -52,7 +52,7 @@ async def answered(kind: type[asyncio.Protocol], application: Any, version: str 
     config = uvicorn.Config(application, lifespan="off", log_config=None)
     config.load()
     state = ServerState()
-    protocol: Any = kind(config=config, server_state=state, app_state={})  # type: ignore[call-arg]
+    protocol: Any = kind(config=config, server_state=state, app_state={})  # type: ignore[call-arg]  # the two differ
     wire = Wire()
     protocol.connection_made(wire)
     protocol.data_received(b"GET / HTTP/%b\r\nHost: x\r\n\r\n" % version.encode())
