@@ -89,7 +89,7 @@ BUGS: tuple[Planted, ...] = (
         "P16",
         (
             _in(
-                "vsr.core",
+                "vsr.storing",
                 "        if isinstance(what, _EntryWrite):\n            written, header = what.header, self.headers.get(what.header.op)\n",
                 "        if isinstance(what, _EntryWrite):\n            written, header = what.header, self.headers.get(what.header.op)\n"
                 "            self.durable[self._slot(what.header.op)] = what.header\n"
@@ -195,7 +195,7 @@ BUGS: tuple[Planted, ...] = (
         "P3",
         (
             _in(
-                "vsr.core",
+                "vsr.storing",
                 "            log_view=self.log_view,\n",
                 "            log_view=min(self.log_view, before.log_view + 1),\n",
             ),
@@ -436,12 +436,12 @@ BUGS: tuple[Planted, ...] = (
         "P8",
         (
             _in(
-                "vsr.core",
+                "vsr.storing",
                 "                snapshot = kernel.snapshot(self.state)\n",
                 "                snapshot = kernel.snapshot(before)\n",
             ),
             _in(
-                "vsr.core",
+                "vsr.storing",
                 "            outputs: tuple[kernel.Output, ...] = ()\n",
                 "            outputs: tuple[kernel.Output, ...] = ()\n            before = self.state\n",
             ),
@@ -473,7 +473,7 @@ BUGS: tuple[Planted, ...] = (
         "a checkpoint does not wait until its outputs are kept",
         "P9",
         (
-            _in("vsr.core", "or self._next_due or not self._outputs_kept(point):", "or self._next_due:"),
+            _in("vsr.storing", "or self._next_due or not self._outputs_kept(point):", "or self._next_due:"),
             _in("vsr.view_change", "if self._outputs_kept(point):", "if True:"),
         ),
     ),
@@ -533,7 +533,7 @@ BUGS: tuple[Planted, ...] = (
     Planted(
         "ops are applied when they are known, not when they are committed",
         "",
-        (_in("vsr.core", "while self.commit_min < self.commit_max and", "while self.commit_min < self.head and"),),
+        (_in("vsr.storing", "while self.commit_min < self.commit_max and", "while self.commit_min < self.head and"),),
     ),
     Planted(
         "a read is answered without asking whether one still is primary",

@@ -32,12 +32,12 @@ class Mark(NamedTuple):
 
 
 MARKS = (
-    Mark("a superblock found in two copies is written again", "core", "data = encode(self.durable_block)"),
+    Mark("a superblock found in two copies is written again", "storing", "data = encode(self.durable_block)"),
     Mark("a snapshot ends where its op's header is unknown", "core", "self.headers[op] = header  # A snapshot came"),
-    Mark("an op's old header is taken back first", "core", "token = self._write(Zone.HEADER, slot, blank(slot))"),
-    Mark("what was being written is not of the log any more", "core", "self._free_slot(self._slot(written.op))"),
-    Mark("an op is committed before it is durable here", "core", "return\n            if entry is None:"),
-    Mark("a committed op is read from disk to be applied", "core", "self._recall(op)\n                return"),
+    Mark("an op's old header is taken back first", "storing", "token = self._write(Zone.HEADER, slot, blank(slot))"),
+    Mark("what was being written is not of the log any more", "storing", "self._free_slot(self._slot(written.op))"),
+    Mark("an op is committed before it is durable here", "storing", "return\n            if entry is None:"),
+    Mark("a committed op is read from disk to be applied", "storing", "self._recall(op)\n                return"),
     Mark("a primary falls silent: nobody acknowledges", "replica", "self._abdicating = True\n"),
     Mark("a primary falls silent: nobody is heard", "normal", "self._abdicating = True\n        elif"),
     Mark("a silent primary goes on", "normal", "self._abdicating = False  # With ops"),

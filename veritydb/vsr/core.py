@@ -1,8 +1,8 @@
-"""What all parts of a replica share: its log, its storage, its timers.
+"""What all parts of a replica share: its log in memory, its place among the members, its timers.
 
-:class:`Core` keeps the log in memory (which headers are known, which entries are durable here), issues writes in the
-order that :mod:`veritydb.vsr.recovery` relies on, and applies what is committed. The protocols above it are
-:mod:`~veritydb.vsr.normal`, :mod:`~veritydb.vsr.repair`, :mod:`~veritydb.vsr.view_change`, each adding its handlers;
+:class:`Core` knows which headers there are, and which entries are durable here. :mod:`~veritydb.vsr.storing` makes them
+so and applies what is committed. The protocols above are :mod:`~veritydb.vsr.normal`, :mod:`~veritydb.vsr.repair`,
+:mod:`~veritydb.vsr.view_change` and :mod:`~veritydb.vsr.reconfiguration`, each adding its handlers;
 :mod:`~veritydb.vsr.replica` puts them together.
 """
 
@@ -10,16 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import IntEnum
-from typing import NamedTuple
 
 from veritydb import kernel
-from veritydb.vsr.effects import Answer, Committed, Effect, Halt, Image, Key, Remove, Send, Write, Zone
-from veritydb.vsr.entry import Entry, Header, Kind, checksum
-from veritydb.vsr.messages import Checkpoint, PeerMessage, Suffix, ToClient
+from veritydb.vsr.effects import Answer, Effect, Halt, Image, Send
+from veritydb.vsr.entry import Header, checksum
+from veritydb.vsr.messages import PeerMessage, Suffix, ToClient
 from veritydb.vsr.options import Options
 from veritydb.vsr.quorums import QUORUMS, Quorums
-from veritydb.vsr.recovery import blank, op_cap, recover
-from veritydb.vsr.superblock import Superblock, encode, open_copies, superblock_checksum
+from veritydb.vsr.recovery import op_cap, recover
+from veritydb.vsr.superblock import open_copies
 
 
 class Status(IntEnum):
@@ -44,24 +43,8 @@ class CannotStart(Exception):
     """What is on disk does not allow this member to take part. Says why."""
 
 
-class _EntryWrite(NamedTuple):
-    header: Header
-
-
-class _HeaderWrite(NamedTuple):
-    header: Header
-
-
-class _Invalidation(NamedTuple):
-    op: int
-
-
-class _SnapshotWrite(NamedTuple):
-    root: bytes
-
-
 class Core:
-    """The log of one member, its storage, its timers."""
+    """The log of one member, who the others are, chance and time."""
 
     def __init__(
         self, *, cluster: bytes, member: int, image: Image, seed: int, options: Options | None = None, release: int = 1
@@ -79,7 +62,6 @@ class Core:
         self._random = seed & _MASK or 1
         self._out: list[Effect] = []
         self._now = 0
-        self._token = 0
         self.halted: str | None = None
         self.begun = False
 
@@ -95,9 +77,6 @@ class Core:
         self.checkpoint = block.checkpoint
         self.durable_block = block
         self._block_complete = complete
-        self._block_write: tuple[int, Superblock, bytes] | None = None
-        self._block_due = False
-        self._block_checksum = b""
 
         self.head = journal.head
         self.headers = journal.headers
@@ -115,9 +94,6 @@ class Core:
         has never been here; :mod:`~veritydb.vsr.recovery` takes that for a proof that nothing above was acknowledged.
         """
         self._unwritten: set[int] = set()
-        self._writes: dict[int, _EntryWrite | _HeaderWrite | _Invalidation | _SnapshotWrite] = {}
-        self._slots_busy: set[int] = set()
-        self._entry_writes = 0
         self._reads: dict[int, tuple[int, int, bytes]] = {}
 
         self.commit_min = block.checkpoint.op
@@ -138,9 +114,6 @@ class Core:
         self.snapshot_before: tuple[bytes, bytes] | None = None
         """Root and bytes of the one before: who has begun to fetch it shall not have to begin anew."""
         self.retained = block.checkpoint.op
-        self._next_checkpoint: Checkpoint | None = None
-        self._next_snapshot: bytes | None = None
-        self._next_due = False
         self._timers: dict[str, int] = {}
         for op in range(max(self.chain_min, self.checkpoint.op + 1), self.head + 1):
             if self._durable_checksum(op) != self.headers[op].checksum:
@@ -167,6 +140,12 @@ class Core:
     def is_voter(self) -> bool:
         """Whether this member counts; a learner follows and counts for nothing."""
         return self.member in self.members
+
+    @property
+    def _view_durable(self) -> bool:
+        """Whether view and log view are on disk as they are in memory: only then may this member promise anything."""
+        block = self.durable_block
+        return block.view == self.view and block.log_view == self.log_view and block.epoch == self.epoch
 
     # ---- effects
 
@@ -227,67 +206,6 @@ class Core:
         for name in expired:
             del self._timers[name]
         return expired
-
-    # ---- the superblock
-
-    def _persist(self) -> None:
-        """Make view, log view, the log's end and the checkpoint durable; :meth:`_on_persisted` follows."""
-        self._block_due = True
-        if self._block_write is None:
-            self._write_block()
-
-    def _write_block(self) -> None:
-        self._block_due = False
-        before = self.durable_block
-        block = Superblock(
-            cluster=self.cluster,
-            member=self.member,
-            sequence=before.sequence + 1,
-            parent=self._block_checksum or superblock_checksum(encode(before)),
-            epoch=self.epoch,
-            members=self.members,
-            view=self.view,
-            log_view=self.log_view,
-            commit_max=self.commit_max,
-            checkpoint=self._next_checkpoint if self._next_due and self._next_checkpoint else self.checkpoint,
-            headers=self._suffix_headers(),
-            head=self.head,
-        )
-        data = encode(block)
-        token = self._new_token()
-        self._block_write = (token, block, superblock_checksum(data))
-        self._out.append(Write(Zone.SUPERBLOCK, 0, data, token))
-
-    def _write_again(self) -> None:
-        """Write the superblock that was found into all its copies."""
-        data = encode(self.durable_block)
-        token = self._write(Zone.SUPERBLOCK, 0, data)
-        self._block_write = (token, self.durable_block, superblock_checksum(data))
-
-    def _block_written(self) -> None:
-        assert self._block_write is not None
-        _, block, own = self._block_write
-        self._block_write = None
-        self._check(
-            block.view >= self.durable_block.view
-            and (block.epoch, block.log_view) >= (self.durable_block.epoch, self.durable_block.log_view),
-            "the durable view went back",
-        )
-        self.durable_block, self._block_checksum = block, own
-        if block.checkpoint.op > self.checkpoint.op:
-            self._checkpoint_written(block.checkpoint)
-        if self._block_due:
-            self._write_block()
-        self._on_persisted()
-
-    @property
-    def _view_durable(self) -> bool:
-        """Whether view and log view are on disk as they are in memory: only then may this member promise anything."""
-        block = self.durable_block
-        return block.view == self.view and block.log_view == self.log_view and block.epoch == self.epoch
-
-    def _on_persisted(self) -> None:
-        raise NotImplementedError
 
     # ---- the log
 
@@ -403,212 +321,11 @@ class Core:
             op += 1
         self.durable_to = min(op, self.head)
 
-    # ---- writing
-
-    def _new_token(self) -> int:
-        self._token += 1
-        return self._token
-
-    def _write(self, zone: Zone, key: Key, data: bytes) -> int:
-        token = self._new_token()
-        self._out.append(Write(zone, key, data, token))
-        return token
-
-    def _keep(self, entry: Entry) -> None:
-        """Take the body of an op of the log that is not durable here, and have it written."""
-        self.bodies[entry.header.op] = entry
-        self._unwritten.add(entry.header.op)
-        self._pump_writes()
-
-    def _pump_writes(self) -> None:
-        """Begin writes in the order of their ops, so many at a time as :mod:`veritydb.vsr.recovery` reckons with."""
-        for op in sorted(self._unwritten) if len(self._unwritten) > 1 else tuple(self._unwritten):
-            if self._entry_writes >= self.options.pipeline_max or op > self.op_max:
-                return
-            slot = op % self.options.slots
-            entry = self.bodies.get(op)
-            if entry is None or slot in self._slots_busy:
-                continue
-            self._slots_busy.add(slot)
-            self._entry_writes += 1
-            held = self.durable[slot]
-            self.durable[slot] = None
-            if held is not None and held.op == op and slot not in self.faulty:
-                # The op was here in another version. Its header is taken back first: were it left to stand beside an
-                # entry that a crash has torn, nobody could tell what was lost.
-                token = self._write(Zone.HEADER, slot, blank(slot))
-                self._writes[token] = _Invalidation(op)
-            else:
-                self._write_entry(entry, slot)
-
-    def _write_entry(self, entry: Entry, slot: int) -> None:
-        token = self._write(Zone.ENTRY, slot, entry.raw)
-        self._writes[token] = _EntryWrite(entry.header)
-
-    def _write_done(self, token: int) -> None:
-        what = self._writes.pop(token, None)
-        if isinstance(what, _EntryWrite):
-            written, header = what.header, self.headers.get(what.header.op)
-            if header is not None and header.checksum == written.checksum:
-                after = self._write(Zone.HEADER, self._slot(written.op), written.raw)
-                self._writes[after] = _HeaderWrite(written)
-            else:
-                self._free_slot(self._slot(written.op))
-        elif isinstance(what, _HeaderWrite):
-            written = what.header
-            slot = self._slot(written.op)
-            self.durable[slot] = written
-            self.faulty.discard(slot)
-            current = self._is_durable(written.op)
-            if current:
-                self._unwritten.discard(written.op)
-            self._free_slot(slot)
-            if current:
-                before = self.durable_to
-                self._advance_durable()
-                self._on_durable(before)
-        elif isinstance(what, _Invalidation):
-            slot = self._slot(what.op)
-            entry = self.bodies.get(what.op)
-            if entry is not None:
-                self._write_entry(entry, slot)
-            else:
-                self._free_slot(slot)
-        elif isinstance(what, _SnapshotWrite):
-            self._snapshot_written(what.root)
-            self._write_snapshot()  # Another may have been due in the meantime.
-
-    def _free_slot(self, slot: int) -> None:
-        self._slots_busy.discard(slot)
-        self._entry_writes -= 1
-        self._pump_writes()
-
-    def _on_durable(self, before: int) -> None:
-        """Entries have become durable; all above ``before`` up to ``durable_to`` may be acknowledged now."""
-        raise NotImplementedError
-
-    # ---- applying
-
-    def _apply(self) -> None:
-        """Apply what is committed, in order, as far as it is durable here."""
-        while self.commit_min < self.commit_max and self.state is not None and self._chain_complete:
-            op = self.commit_min + 1
-            header, entry = self.headers[op], self.bodies.get(op)
-            if not self._is_durable(op):
-                return
-            if entry is None:
-                self._recall(op)
-                return
-            if header.parent != self.commit_checksum:
-                self._halt(f"op {op} does not build on what is committed here")
-                return
-            outputs: tuple[kernel.Output, ...] = ()
-            if header.kind is Kind.COMMANDS:
-                self.state, outputs = kernel.apply_batch(self.state, op, header.timestamp, entry.body)
-            else:
-                self.state = kernel.apply_noop(self.state, op, header.timestamp)
-            self.commit_min = op
-            self.commit_checksum = header.checksum
-            self._out.append(Committed(header, outputs))
-            self._on_applied(header, entry, outputs)
-            self.bodies.pop(op - self.options.cached_max, None)
-            if header.kind is Kind.RECONFIGURE:
-                self._on_members(header, entry.body)
-            if op == self.checkpoint.op + self.options.checkpoint_interval and not self._next_due:
-                # It goes before one that is being fetched: the journal has no room for what follows without it.
-                snapshot = kernel.snapshot(self.state)
-                self._next_checkpoint = Checkpoint(op, header.checksum, checksum(snapshot), len(snapshot))
-                self._next_snapshot = snapshot
-                self._write_snapshot()
-
-    def _recall(self, op: int) -> None:
-        """An op that is durable here is needed, and not in memory: read it."""
-        raise NotImplementedError
-
-    def _on_members(self, header: Header, body: bytes) -> None:
-        raise NotImplementedError
-
-    def _on_applied(self, header: Header, entry: Entry, outputs: tuple[kernel.Output, ...]) -> None:
-        raise NotImplementedError
-
-    # ---- checkpoints
-
-    def _write_snapshot(self) -> None:
-        """Write the next checkpoint's snapshot as soon as the outputs that led to it here are kept."""
-        point, snapshot = self._next_checkpoint, self._next_snapshot
-        if point is None or snapshot is None or self._next_due or not self._outputs_kept(point):
-            return
-        if any(isinstance(write, _SnapshotWrite) for write in self._writes.values()):
-            return
-        token = self._write(Zone.SNAPSHOT, point.root, snapshot)
-        self._writes[token] = _SnapshotWrite(point.root)
-
-    @property
-    def retention_due(self) -> int:
-        """The op up to which outputs have to be durable before the next checkpoint can be; 0: none waits for that.
-
-        Only so many ops as a pipeline holds are written until it is: the driver does well to hurry.
-        """
-        point = self._next_checkpoint
-        return 0 if point is None or self._outputs_kept(point) else point.op
-
-    def _outputs_kept(self, point: Checkpoint) -> bool:
-        """Whether what was applied here up to ``point`` is durable as records; what was not, others keep."""
-        return point.op <= self.retained or point.op > self.commit_min
-
-    def _snapshot_written(self, root: bytes) -> None:
-        """The snapshot of the next checkpoint is durable: the superblock may name it."""
-        self._next_due = True
-        self._persist()
-
-    def _checkpoint_written(self, point: Checkpoint) -> None:
-        """The superblock names a new checkpoint: what lies far below it is not needed any more."""
-        assert self._next_checkpoint == point, "a checkpoint is not given up while the superblock is being written"
-        old = self.checkpoint
-        self.snapshot_before = (old.root, self.snapshot) if self.snapshot is not None else None
-        self.checkpoint = point
-        self.snapshot, self._next_snapshot = self._next_snapshot, None
-        self._next_checkpoint, self._next_due = None, False
-        self._out.append(Remove(Zone.SNAPSHOT, old.root))
-        lowest = point.op - self.options.checkpoint_interval - self.options.pipeline_max
-        for op in [op for op in self.headers if op < lowest]:
-            del self.headers[op]
-        self.chain_min = max(self.chain_min, min(self.headers))
-        for op in [op for op in self.bodies if op <= point.op - self.options.cached_max]:
-            del self.bodies[op]
-        self._unwritten = {op for op in self._unwritten if op > point.op}
-        self.durable_to = max(self.durable_to, point.op)
-        self._advance_durable()
-        self._pump_writes()
-        self._on_checkpoint()
-
-    def _on_checkpoint(self) -> None:
-        """A checkpoint is durable: there is room in the journal again."""
-        raise NotImplementedError
-
     def _missing(self) -> Iterator[Header]:
         """Yield headers of the log whose entry is neither here nor on its way."""
         for op in sorted(self._unwritten):
             if op not in self.bodies and op >= self.chain_min and op <= self.op_max:
                 yield self.headers[op]
-
-    # ---- what must always hold
-
-    def check(self) -> None:
-        """Raise ProtocolError if an invariant does not hold; called after every step, in every build."""
-        # Spelled out, not by a helper that takes the truth and a text: this runs for each message.
-        if not self.checkpoint.op <= self.commit_min <= self.commit_max <= self.head:
-            raise ProtocolError("commit points out of order")
-        if self.log_view > self.view:
-            raise ProtocolError("log_view above view")
-        if self.head - self.commit_max > self.options.pipeline_max:
-            raise ProtocolError("the uncommitted end is too long")
-        if self.head not in self.headers:
-            raise ProtocolError("the header at the head is not known")
-        if self.status is Status.NORMAL and not (self.view == self.log_view and self._view_durable):
-            raise ProtocolError("normal without the view's log, or before the view is durable")
-        if self._entry_writes > self.options.pipeline_max:
-            raise ProtocolError("too many writes at once")
 
 
 _MASK = (1 << 64) - 1

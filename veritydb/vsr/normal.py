@@ -10,7 +10,7 @@ from collections import deque
 from typing import NamedTuple
 
 from veritydb import kernel
-from veritydb.vsr.core import Core, Status
+from veritydb.vsr.core import Status
 from veritydb.vsr.effects import Image
 from veritydb.vsr.entry import Entry, Header, Kind, make_entry
 from veritydb.vsr.messages import (
@@ -28,6 +28,7 @@ from veritydb.vsr.messages import (
     Request,
 )
 from veritydb.vsr.options import Options
+from veritydb.vsr.storing import Storing
 
 
 class _Probe(NamedTuple):
@@ -40,7 +41,7 @@ class _Probe(NamedTuple):
     answered: set[int]
 
 
-class Normal(Core):
+class Normal(Storing):
     """Ordering, acknowledging, committing; reads."""
 
     def __init__(

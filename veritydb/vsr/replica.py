@@ -125,6 +125,22 @@ class Replica(Reconfiguring):
         out, self._out = self._out, []
         return out
 
+    def check(self) -> None:
+        """Raise ProtocolError if an invariant does not hold; called after every step, in every build."""
+        # Spelled out, not by a helper that takes the truth and a text: this runs for each message.
+        if not self.checkpoint.op <= self.commit_min <= self.commit_max <= self.head:
+            raise ProtocolError("commit points out of order")
+        if self.log_view > self.view:
+            raise ProtocolError("log_view above view")
+        if self.head - self.commit_max > self.options.pipeline_max:
+            raise ProtocolError("the uncommitted end is too long")
+        if self.head not in self.headers:
+            raise ProtocolError("the header at the head is not known")
+        if self.status is Status.NORMAL and not (self.view == self.log_view and self._view_durable):
+            raise ProtocolError("normal without the view's log, or before the view is durable")
+        if self._entry_writes > self.options.pipeline_max:
+            raise ProtocolError("too many writes at once")
+
     # ---- what comes in
 
     def _on_write_done(self, event: WriteDone) -> None:
