@@ -9,6 +9,7 @@
 ``rights``        ``rights.toml``: who may do what with which stream
 ``admission``     whether a node listens to a client's message
 ``listening``     a node's door: TLS, and a count of who did not get in
+``dialling``      a node's connections to its peers
 ``frames``        one connection of a node: messages in, messages out
 ``logs``          what a node says while it runs, as text or JSON
 ``status``        how a node is, and what of that is wrong (pure)

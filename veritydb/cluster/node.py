@@ -33,7 +33,8 @@ import anyio.abc
 
 from veritydb.cluster.admission import Admission, Visitor
 from veritydb.cluster.certificates import context
-from veritydb.cluster.config import Address, NodeConfig, read_secret
+from veritydb.cluster.config import NodeConfig, read_secret
+from veritydb.cluster.dialling import HANDSHAKE_SECONDS, Dialler
 from veritydb.cluster.disk import Disk
 from veritydb.cluster.disk_turns import DiskTurns
 from veritydb.cluster.frames import Frames
@@ -83,13 +84,8 @@ log = logging.getLogger("veritydb.node")
 
 CLIENTS_MAX = 4096
 BACKLOG = 1024
-HANDSHAKE_SECONDS = 10
-DIAL_SECONDS = 1.0
-"""For a peer's machine to take a connection: one packet each way."""
-UNHEARD_SECONDS = 2.0
-"""After which a connection on which nothing of what was sent has arrived is given up and dialled anew."""
-RETRY_SECONDS = (0.05, 1.0)
-"""How soon a peer that cannot be reached is dialled again: at first, and at most."""
+PAUSE_SECONDS = 0.05
+"""Before the next one is let in, where one could not be."""
 CATCH_UP_SECONDS = 0.1
 """How often it is looked whether records are missing."""
 VERSION_SECONDS = 2.0
@@ -109,12 +105,17 @@ class Node:
         """``reread`` returns the configuration as it is now, for SIGHUP: of it, only the others' addresses count."""
         self._config = config
         self._reread = reread
-        self._addresses = dict(config.members)
         self._keys = derive_keys(read_secret(config.secret_file))
         self._wire = Wire(cluster=config.cluster, keys=self._keys, member=config.member)
         self._server_tls = context(config.authority, config.certificate, config.key, server=True)
         self._client_tls = context(config.authority, config.certificate, config.key, server=False)
-        self._peers = {member: _Link() for member in config.members if member != config.member}
+        self._dialler = Dialler(
+            config.member,
+            config.members,
+            self._client_tls,
+            filled=self._filled,
+            gone=lambda member: self._step(Gone(member)),
+        )
         self._clients: dict[bytes, Frames] = {}
         self._connections = 0
         self._speaking: list[Frames] = []
@@ -172,7 +173,7 @@ class Node:
             self._group = Group(config.cluster, others, self._keys, self._client_tls)
             self._observer = Observer(config, self._group, self.replica, self._keeper)
             self._observer.connected = lambda: (len(self._clients), self._connections)
-            self._observer.addresses = lambda: self._addresses
+            self._observer.addresses = lambda: self._dialler.addresses
             try:
                 await self._serve(metrics, started)
             except BaseExceptionGroup as group:
@@ -217,13 +218,12 @@ class Node:
                 health = HealthServer(self._config.metrics, self._observer.status, metrics)
                 open_.callback(health.close)
                 tasks.start_soon(health.serve)
-            tasks.start_soon(self._watch_signals, tasks)
+            tasks.start_soon(self._watch_signals)
             # Until it is known that this member may take part, nobody hears it.
             await self._observer.ask_before_start()
             listen(taken, address, BACKLOG)
             tasks.start_soon(self._let_in, taken, tasks)
-            for member, link in self._peers.items():
-                tasks.start_soon(self._speak_to, member, link)
+            self._dialler.start(tasks)
             tasks.start_soon(self._tick)
             tasks.start_soon(self._catch_up)
             self._expect()  # Of the checkpoint, whose ops do not come again.
@@ -265,34 +265,30 @@ class Node:
         if self._stopping is not None:
             self._stopping.set()
 
-    async def _watch_signals(self, tasks: anyio.abc.TaskGroup) -> None:
+    async def _watch_signals(self) -> None:
         if threading.current_thread() is not threading.main_thread():
             return
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async for number in signals:
                 if number == signal.SIGHUP:
                     self._admission.reload()
-                    self._find_members(tasks)
+                    self._find_members()
                     continue
                 log.info("stopping", extra=fields(signal=signal.Signals(number).name))
                 self.stop()
                 return
 
-    def _find_members(self, tasks: anyio.abc.TaskGroup) -> None:
-        """Read where the members are now; who is new is spoken to from now on, before it is a member."""
+    def _find_members(self) -> None:
+        """Read where the members are now."""
         if self._reread is None:
             return
         try:
-            self._addresses = dict(self._reread().members)
+            addresses = self._reread().members
         except ConfigurationError as error:
             log.error("addresses stay as they were", extra=fields(why=error))
             return
-        for member in sorted(self._addresses.keys() - self._peers.keys() - {self._config.member}):
-            link = self._peers[member] = _Link()
-            tasks.start_soon(self._speak_to, member, link)
-        for member in self._peers.keys() - self._addresses.keys():
-            del self._peers[member]
-        log.info("addresses read again", extra=fields(members=", ".join(map(str, sorted(self._addresses)))))
+        self._dialler.find(addresses)
+        log.info("addresses read again", extra=fields(members=", ".join(map(str, sorted(addresses)))))
 
     # ---- the replica
 
@@ -384,11 +380,11 @@ class Node:
         data = b""
         for effect in effects:
             if isinstance(effect, Send):
-                link = self._peers.get(effect.dst)
-                if link is not None and link.connection is not None:
+                connection = self._dialler.connection(effect.dst)
+                if connection is not None:
                     if effect.message is not last:  # A broadcast is one message to many.
                         data, last = encode(effect.message), effect.message
-                    if not link.connection.put(data):
+                    if not connection.put(data):
                         self.counts["dropped to a peer"] += 1
             elif isinstance(effect, (Write, Read, Remove)):
                 self._disk.put(effect)
@@ -427,63 +423,6 @@ class Node:
 
     # ---- connections
 
-    async def _speak_to(self, member: int, link: _Link) -> None:
-        """Keep a connection to a peer, for what there is to tell it, for as long as it is one."""
-        pause = RETRY_SECONDS[0]
-        while self._peers.get(member) is link:
-            address = self._addresses[member]
-            connection = Frames(self._filled, _nothing, _nothing)
-            began = time.monotonic()
-            try:
-                dialled = await self._dial(address)
-                with anyio.fail_after(HANDSHAKE_SECONDS):
-                    await self._loop.create_connection(
-                        lambda: connection,  # noqa: B023  called at once
-                        sock=dialled,
-                        ssl=self._client_tls,
-                        server_hostname=address.host,
-                    )
-                link.connection = connection
-                await connection.lost.wait()
-            except (OSError, TimeoutError) as error:
-                if isinstance(error, ConnectionRefusedError):
-                    self._step(Gone(member))
-                log.debug("peer cannot be reached", extra=fields(address=address, why=error))
-            finally:
-                link.connection = None
-                connection.hang_up()
-            if time.monotonic() - began > RETRY_SECONDS[1]:
-                pause = RETRY_SECONDS[0]
-                continue  # At once: whether it is gone or only the connection, dialling tells.
-            await anyio.sleep(pause)
-            pause = min(2 * pause, RETRY_SECONDS[1])
-
-    async def _dial(self, address: Address) -> socket.socket:
-        """Return a connection to a peer that gives up soon. Raises OSError, TimeoutError.
-
-        Left to itself TCP repeats what is lost ever more rarely: two nodes that did not hear each other for a minute
-        would not for another one after the network is mended. Dialling again finds out at once.
-        """
-        found = await self._loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-        last: Exception | None = None
-        for family, kind, protocol, _, where in found:
-            dialled = socket.socket(family, kind, protocol)
-            try:
-                dialled.setblocking(False)
-                dialled.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux has it.
-                    dialled.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNHEARD_SECONDS * 1000))
-                with anyio.fail_after(DIAL_SECONDS):
-                    await self._loop.sock_connect(dialled, where)
-                return dialled
-            except (OSError, TimeoutError) as error:
-                dialled.close()
-                last = error
-            except BaseException:
-                dialled.close()
-                raise
-        raise last or OSError(f"{address.host} has no address")
-
     async def _let_in(self, listener: socket.socket, tasks: anyio.abc.TaskGroup) -> None:
         """Accept peers and clients."""
         while True:
@@ -491,7 +430,7 @@ class Node:
                 accepted, remote = await self._loop.sock_accept(listener)
             except OSError as error:  # Whoever has hung up already, or no more descriptors.
                 log.warning("nobody can be let in", extra=fields(why=error))
-                await anyio.sleep(RETRY_SECONDS[0])
+                await anyio.sleep(PAUSE_SECONDS)
                 continue
             if self._connections >= CLIENTS_MAX:
                 self.counts["connections refused"] += 1
@@ -585,13 +524,6 @@ def _first(error: BaseException) -> BaseException:
 
 
 def _nothing(*_: object) -> None: ...
-
-
-class _Link:
-    """The connection to a peer, while there is one. What is said meanwhile is lost: it would be old when there is."""
-
-    def __init__(self) -> None:
-        self.connection: Frames | None = None
 
 
 class _Guest:
