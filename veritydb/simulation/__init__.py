@@ -12,7 +12,9 @@
 ``campaign``        many seeds
 ``shrinking``       from a failing seed to a short story
 ``telling``         a run as text; ``diagram``: as a picture
-``planted``         bugs to be found; ``code`` loads them into copies of the protocol
+``bugs``            what is wrong in copies of the protocol, which ``code`` loads
+``planted``         whether they are found
+``marks``           rare branches, and whether seeds get there
 ``exploring``       every order of everything, within a small scope
 ``chance``          all randomness
 ==================  =================================================================================================
