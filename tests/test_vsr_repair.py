@@ -25,6 +25,30 @@ from veritydb.vsr.messages import (
     Suffix,
 )
 
+# ---- writing
+
+
+def test_nothing_is_written_so_far_above_what_is_missing_that_a_crash_would_leave_doubt() -> None:
+    """Seeds 900001484, 900002230: an op torn by a crash, and whole ones so far above that it could have been lost.
+
+    Its member then did not know its log's end; with one disk lost elsewhere the group stood still.
+    """
+    stage = group("slow 0 entry", options="pipeline_max=3")
+    for name in "abcdefg":
+        stage.play(f"ask 1 {name}", "pass 1")
+        writes = stage.held[0]
+        for write in [write for write in writes if write.key != 2]:
+            writes.remove(write)
+            stage._written(0, write)
+    assert stage.replicas[1].commit_min == 8, "the others have gone on"
+    assert [header.op for header in stage.replicas[0].durable if header is not None and header.op] == [1, 3, 4]
+
+    stage.play("crash 0", "rot 0 entry 2", "start 0")
+    assert not stage.replicas[0].head_uncertain
+    stage.play("pass 40")
+    assert stage.replicas[0].commit_min == stage.replicas[1].commit_min
+
+
 # ---- repair
 
 
@@ -267,6 +291,16 @@ def test_a_snapshot_with_a_piece_of_another_is_fetched_from_the_beginning() -> N
     stage.play("pass 12")
     assert stage.replicas[0].state is not None
     assert stage.replicas[0].commit_min == stage.replicas[1].commit_min
+
+
+def test_whoever_sent_a_piece_is_asked_for_the_next_until_none_comes() -> None:
+    """Seeds 900000065, 900002115: each piece was asked for by lot, so most of them of members that were cut off."""
+    stage, point = fetching()
+    for offset, source in enumerate((1, 2, 2, 1, 1, 2, 1, 2)):
+        told = stage.hear(0, SnapshotChunk(0, 1, source, point.root, offset, point.size, b"x"))
+        assert told == [f"0 -> {source}  GetSnapshot from byte {offset + 1}"]
+    stage.play("cut 0->1", "pass 40")
+    assert stage.replicas[0].state is not None, "another one is asked where the last one is silent"
 
 
 def test_a_snapshot_that_was_overtaken_is_not_installed() -> None:

@@ -221,7 +221,13 @@ class Run:
 
     def _forgetful(self, node: Node) -> bool:
         replica = node.replica
-        return replica is not None and (bool(replica.faulty) or replica.status == self.code.core.Status.RECOVERING_HEAD)
+        if replica is None:  # What would it know, if it started now?
+            try:
+                replica = self.world.make_replica(node, node.disk.open(), 0)
+            except (self.code.superblock.SuperblockDamaged, self.code.core.CannotStart):
+                return True
+            return bool(replica.faulty) or replica.head_uncertain
+        return bool(replica.faulty) or replica.status == self.code.core.Status.RECOVERING_HEAD
 
     def _rotten(self) -> list[tuple[int, int]]:
         """Return members of the core, and ops above their checkpoint whose entry is not what was promised."""

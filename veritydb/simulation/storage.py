@@ -24,6 +24,8 @@ from veritydb.vsr.quorums import QUORUMS
 from veritydb.vsr.superblock import COPIES, as_copy
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from veritydb.simulation.chance import Chance
     from veritydb.vsr.effects import Key, Write
 
@@ -64,6 +66,8 @@ class Atlas:
         self.disks: dict[int, Disk] = {}
         self.gone: set[int] = set()
         """Members whose disk was lost: they have nothing good in any slot until they caught up."""
+        self.uncertain: Callable[[], set[int]] = set
+        """Tells who does not know where its log ended. It can deny nothing of any slot that others lose."""
 
     def may_damage(self, member: int, zone: int, key: Key, *, silently: bool = False) -> bool:
         """Whether the place may be lost now; ``silently``: what is there afterwards is whole, and older."""
@@ -77,7 +81,7 @@ class Atlas:
                 other != member and other not in self.gone and key in disk.snapshots and (zone, key) not in disk.bad
                 for other, disk in self.disks.items()
             )
-        if self._leaves_no_trace(bad, zone, key, silently=silently):
+        if self._leaves_no_trace(bad, zone, key, silently=silently) or self.uncertain() - {member}:
             return False
         others = self.gone | {other for other, disk in self.disks.items() if disk.is_bad(key)}
         others.discard(member)

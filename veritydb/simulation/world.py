@@ -130,6 +130,7 @@ class World:
         members = tuple(range(scenario.members))
         self.atlas = Atlas(members)
         self.atlas.beyond = scenario.beyond
+        self.atlas.uncertain = self._uncertain
         self.nodes: dict[int, Node] = {}
         for member in members:
             self.give_disk(member, members)
@@ -238,6 +239,15 @@ class World:
             node.down_until = self.now + self.chance.between(1, 20) * TICK
             self.count("crash while starting")
         self._carry_out(node, effects)
+
+    def _uncertain(self) -> set[int]:
+        """Return the members who do not know where their log ended."""
+        status = self.code.core.Status.RECOVERING_HEAD
+        return {
+            member
+            for member in self.people.members
+            if (replica := self.nodes[member].replica) is not None and replica.status == status
+        }
 
     def can_do_without(self, node: Node) -> bool:
         """Whether the others can go on if this one does not know where its log ended, or has none.

@@ -256,12 +256,17 @@ class Repairing(Normal):
             self._pieces_in_vain = 0
             self._ask_snapshot()
 
-    def _ask_snapshot(self) -> None:
+    def _ask_snapshot(self, who: int | None = None) -> None:
+        """Ask for the next piece: whoever sent the last one, and if nothing came, a member drawn by lot."""
         point = self._fetching
         assert point is not None, "the timer ends with the snapshot"
         self._start_timer("sync", self.options.sync_retry)
         self._pieces_in_vain += 1
-        self._ask(GetSnapshot(self.epoch, self.view, self.member, point.root, len(self._fetched)))
+        request = GetSnapshot(self.epoch, self.view, self.member, point.root, len(self._fetched))
+        if who is None:
+            self._ask(request)
+        else:
+            self._send(who, request)
 
     def on_snapshot_chunk(self, message: SnapshotChunk) -> None:
         """Take the next piece; verify the whole by its root."""
@@ -271,7 +276,7 @@ class Repairing(Normal):
         self._fetched += message.data
         self._pieces_in_vain = 0
         if len(self._fetched) < point.size:
-            self._ask_snapshot()
+            self._ask_snapshot(message.src)
             return
         data = bytes(self._fetched[: point.size])
         self._fetched.clear()
