@@ -6,6 +6,7 @@ veritydb.simulation.planted`` hunts all of :mod:`~veritydb.simulation.bugs` and 
 
 from __future__ import annotations
 
+import argparse
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -53,16 +54,22 @@ def table(catches: Iterable[Catch]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main(arguments: list[str]) -> int:
-    """Hunt all of them, over as many seeds as the argument says, and write the table. 1 if one was not found."""
-    limit = int(arguments[0]) if arguments else 200
+def main() -> int:
+    """Hunt bugs, and write the table. 1 if one was not found."""
+    parser = argparse.ArgumentParser(prog="python -m veritydb.simulation.planted", description=main.__doc__)
+    parser.add_argument("--seeds", type=int, default=300, help="give a bug up after so many (300)")
+    parser.add_argument("--bug", metavar="TEXT", default="", help="only those with this in their names")
+    told = parser.parse_args()
     catches: list[Catch] = []
     for bug in BUGS:
-        catches.append(hunt(bug, range(1, limit + 1)))
-        print(bug.name, catches[-1].seeds or "not found", file=sys.stderr, flush=True)
+        if told.bug in bug.name:
+            catches.append(hunt(bug, range(1, told.seeds + 1)))
+            print(bug.name, catches[-1].seeds or "not found", file=sys.stderr, flush=True)
+    if not catches:
+        parser.error(f"no bug has {told.bug!r} in its name")
     print(table(catches), end="")
     return int(any(not catch.seeds for catch in catches))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())
