@@ -9,7 +9,7 @@ CORE_TESTS := $(wildcard tests/test_kernel*.py tests/test_vsr_*.py) tests/test_t
 LOG := veritydb/log/*
 LOG_TESTS := $(wildcard tests/test_log_*.py) tests/test_adopt.py
 HOOKS := hooks/*,veritydb/hooks/*
-HOOKS_TESTS := $(addprefix tests/test_,$(addsuffix .py,buffer capture late interruptions sequences outcomes attack))
+HOOKS_TESTS := $(addprefix tests/test_,$(addsuffix .py,buffer capture capture_schema capture_virtual late interruptions sequences outcomes attack))
 
 .PHONY: bench-failover bench-cluster suites-cluster chaos bench-rolling vopr coverage mutation explore help venv demo test check bench bench-subscriptions conformance conformance-sqlalchemy campaign lock clean conformance-django
 

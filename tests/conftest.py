@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import TypeAlias
 
+    from tests.support.captured import Make
     from tests.support.life import Life
+    from veritydb.log import Log
 
     Count: TypeAlias = Callable[[str, int], None]
     """Adds to a count of what a test has done, which the end of the run reports."""
@@ -109,3 +111,28 @@ def life(tmp_path: Path) -> Iterator[Life]:
 
     with Life(tmp_path) as lives:
         yield lives
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    """Make plain connections with capture on them, which the test need not close."""
+    from tests.support.captured import making
+
+    yield from making()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where a log may be made."""
+    return tmp_path / "a.db-log"
+
+
+@pytest.fixture
+def disk(folder: Path) -> Iterator[Log]:
+    """A log there, of small segments."""
+    from tests.support.logs import SMALL, STREAM
+    from veritydb.log import Log
+
+    log = Log.create(folder, STREAM, segment_size=SMALL)
+    yield log
+    log.close()

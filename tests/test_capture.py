@@ -5,23 +5,14 @@ The connection is a plain one, driven as the session drives it (``tests/support/
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import apsw
 import pytest
 
-from tests.support.captured import NUMBERS, Captured, Make, State, alter, brief, making, rows, schema
+from tests.support.captured import NUMBERS, Captured, Make, State, brief, rows
 from veritydb.errors import CaptureError
 from veritydb.events import Op, Rows, Setting
-from veritydb.hooks.images import Kind
-
-
-@pytest.fixture
-def make() -> Iterator[Make]:
-    """Connections that the test need not close."""
-    yield from making()
-
 
 # Rows
 
@@ -127,6 +118,16 @@ def test_a_delete_prepared_while_capture_is_off_is_reported_when_it_is_on(make: 
     c.cursor.execute("INSERT INTO t VALUES (1)")
     c.capture.enabled = True
     assert brief(c.transact("DELETE FROM t")) == [("DELETE", "t", [1])]
+
+
+def test_a_blob_that_is_written_after_a_row_was_deleted_is_read_late(make: Make) -> None:
+    c = make("CREATE TABLE t(a, b); INSERT INTO t VALUES (1, zeroblob(2)), (2, zeroblob(2))")
+    c.begin()
+    c.do("DELETE FROM t WHERE a = 1")
+    with c.db.blob_open("main", "t", "b", 2, True) as blob:
+        blob.write(b"xy")
+    events = c.commit()
+    assert (Op.INSERT, [2], [(2, b"xy")]) in [(e.op, e.rowids, e.after) for e in events if isinstance(e, Rows)]
 
 
 # The client
@@ -252,6 +253,27 @@ def test_a_commit_that_failed_as_busy_can_be_repeated_after_more_changes(make: M
     assert state == State(c.db)
 
 
+def test_added_events_stand_where_they_were_added_and_go_with_a_rollback(make: Make) -> None:
+    c = make("CREATE TABLE t(a)")
+    c.begin()
+    c.do("INSERT INTO t VALUES (1)")
+    c.capture.add(Setting("user_version", 1))
+    c.do("SAVEPOINT s")
+    c.capture.add(Setting("user_version", 2))
+    c.do("ROLLBACK TO s")
+    c.do("INSERT INTO t VALUES (2)")
+    assert brief(c.commit()) == [("INSERT", "t", [1]), Setting("user_version", 1), ("INSERT", "t", [2])]
+
+
+def test_a_closed_capture_leaves_a_plain_connection() -> None:
+    c = Captured(script="CREATE TABLE t(a)")
+    c.capture.close()
+    c.db.execute("INSERT INTO t VALUES (1)")
+    assert not c.capture.captured
+    assert c.told == []
+    c.close()
+
+
 # Rolling back
 
 
@@ -328,279 +350,7 @@ def test_a_transaction_larger_than_memory_is_rolled_back_into_its_parts(make: Ma
     assert c.overflow.count == 0
 
 
-# Full-text search
-
-
-@pytest.mark.parametrize("module", ["fts5(x)", "fts4(x)", "fts3(x)", "fts5(x, content='', columnsize=0)"])
-@pytest.mark.parametrize("failing", ["INSERT INTO t VALUES (1), (1)", "INSERT INTO t SELECT 1 UNION ALL SELECT 1"])
-def test_what_fts_writes_out_before_a_savepoint_outlives_its_rollback(make: Make, module: str, failing: str) -> None:
-    c = make(f"CREATE VIRTUAL TABLE f USING {module}; CREATE TABLE t(a UNIQUE)")
-    undone = ["SAVEPOINT s", "INSERT INTO f(rowid, x) VALUES (50, 'inner')", "ROLLBACK TO s"]
-    for number, way in enumerate((undone, [failing]), 1):
-        state = State(c.db)
-        c.begin()
-        c.do("INSERT INTO f(rowid, x) VALUES (?1, 'word'), (?1 + 1, 'other words')", (10 * number,))
-        c.capture.wrote_virtual("f")
-        for sql in way:
-            try:
-                c.do(sql)
-            except apsw.ConstraintError:
-                pass
-        c.do("INSERT INTO t VALUES (NULL)")
-        state.apply(c.commit())
-        assert not state.different(State(c.db))
-
-
-def test_several_virtual_tables_are_each_followed_by_a_witness(make: Make) -> None:
-    c = make("CREATE TABLE t(a UNIQUE);" + ";".join(f"CREATE VIRTUAL TABLE f{n} USING fts5(x)" for n in range(4)))
-    for _ in range(2):
-        state = State(c.db)
-        c.begin()
-        for number in range(4):
-            c.do(f"INSERT INTO f{number} VALUES ('word')")
-            assert c.capture.tail_due
-            assert c.fails("INSERT INTO t VALUES (1), (1)") == "ConstraintError"
-            c.do(f"SAVEPOINT s{number}")
-            c.do("INSERT INTO f0 VALUES ('again')")
-            c.do(f"ROLLBACK TO s{number}")
-        state.apply(c.commit())
-        assert not state.different(State(c.db))
-
-
-def test_a_witness_that_joins_inside_a_savepoint_does_not_mark_it_anew(make: Make) -> None:
-    c = make("CREATE VIRTUAL TABLE f USING fts5(x); CREATE TABLE t(a)")
-    state = State(c.db)
-    c.begin()
-    c.do("INSERT INTO t VALUES (1)")
-    c.do("SAVEPOINT s")
-    c.do("INSERT INTO f VALUES ('word')")
-    c.capture.join_tail()
-    c.do("ROLLBACK TO s")
-    state.apply(c.commit())
-    assert not state.different(State(c.db))
-
-
-def test_a_witness_that_joins_does_not_make_fts_write(make: Make) -> None:
-    c = make("CREATE VIRTUAL TABLE f USING fts5(x)")
-    c.begin()
-    c.do("INSERT INTO f VALUES ('word')")
-    c.capture.join_tail()
-    assert "f_data" not in [event.table for event in c.capture.buffer.events() if isinstance(event, Rows)]
-    assert [event.table for event in c.commit() if isinstance(event, Rows)].count("f_data") > 1
-
-
-@pytest.mark.parametrize("module", ["fts5(x, content='', columnsize=0)", "fts4(x)"])
-def test_with_a_witness_behind_it_fts_has_written_when_the_client_is_told_of_the_commit(
-    make: Make, module: str
-) -> None:
-    c = make(f"CREATE VIRTUAL TABLE f USING {module}")
-    state = State(c.db)
-    c.begin()
-    c.do("INSERT INTO f(rowid, x) VALUES (1, 'word')")
-    c.capture.wrote_virtual("f")
-    c.capture.join_tail()
-    known: list[int] = []
-    c.on_sync = lambda: known.append(len(c.capture.buffer))
-    c.cursor.execute("COMMIT")
-    assert known == [len(c.offered)]
-    state.apply(c.offered)
-    assert not state.different(State(c.db))
-
-
-def test_an_index_written_while_committing_without_a_drain_is_refused_if_nobody_was_told(make: Make) -> None:
-    c = make("CREATE VIRTUAL TABLE f USING fts5(x, content='', columnsize=0)")
-    c.begin()
-    c.do("INSERT INTO f(rowid, x) VALUES (1, 'word')")
-    with pytest.raises(apsw.ConstraintError):
-        c.commit()
-    assert isinstance(c.capture.refusal, CaptureError)
-
-
-def test_rtree_rows_are_captured_as_the_rows_of_its_tables(make: Make) -> None:
-    c = make("CREATE VIRTUAL TABLE b USING rtree(id, low, high); CREATE TABLE t(a UNIQUE)")
-    state = State(c.db)
-    events = c.transact(
-        "INSERT INTO b VALUES (1, 0, 1), (2, 5, 6)",
-        "SAVEPOINT s",
-        "DELETE FROM b",
-        "ROLLBACK TO s",
-        "INSERT INTO t VALUES (1), (1)",
-        "UPDATE b SET high = 9",
-    )
-    state.apply(events)
-    assert not state.different(State(c.db))
-
-
-def test_added_events_stand_where_they_were_added_and_go_with_a_rollback(make: Make) -> None:
-    c = make("CREATE TABLE t(a)")
-    c.begin()
-    c.do("INSERT INTO t VALUES (1)")
-    c.capture.add(Setting("user_version", 1))
-    c.do("SAVEPOINT s")
-    c.capture.add(Setting("user_version", 2))
-    c.do("ROLLBACK TO s")
-    c.do("INSERT INTO t VALUES (2)")
-    assert brief(c.commit()) == [("INSERT", "t", [1]), Setting("user_version", 1), ("INSERT", "t", [2])]
-
-
-# Schema statements
-
-
-@pytest.mark.parametrize(
-    "sql",
-    [
-        "CREATE VIRTUAL TABLE f USING fts5(x)",
-        "CREATE VIRTUAL TABLE f USING fts4(x)",
-        "CREATE VIRTUAL TABLE f USING rtree(id, a, b)",
-        "ALTER TABLE t RENAME TO other",
-        "ALTER TABLE t DROP COLUMN b",
-        "ALTER TABLE t ADD COLUMN c DEFAULT 1",
-        "CREATE TABLE copy AS SELECT * FROM t",
-        "DROP TABLE t",
-    ],
-)
-def test_a_schema_statement_is_one_event_without_the_rows_that_replaying_it_makes(make: Make, sql: str) -> None:
-    c = make("CREATE TABLE t(a, b); INSERT INTO t VALUES (1, 2)")
-    c.begin()
-    alter(c, sql)
-    assert c.commit() == [schema(sql)]
-
-
-def test_cascades_of_dropping_a_parent_come_before_the_schema_event(make: Make) -> None:
-    c = make(
-        "PRAGMA foreign_keys = 1; CREATE TABLE p(id INTEGER PRIMARY KEY);"
-        "CREATE TABLE c(p REFERENCES p ON DELETE CASCADE); INSERT INTO p VALUES (1); INSERT INTO c VALUES (1)"
-    )
-    c.begin()
-    alter(c, "DROP TABLE p")
-    assert brief(c.commit()) == [("DELETE", "p", [1]), ("DELETE", "c", [1]), schema("DROP TABLE p")]
-
-
-def test_rows_are_told_by_the_schema_of_their_time(make: Make) -> None:
-    c = make("CREATE TABLE t(k PRIMARY KEY) WITHOUT ROWID")
-    c.begin()
-    c.do("INSERT INTO t VALUES (1)")
-    alter(c, "DROP TABLE t")
-    alter(c, "CREATE TABLE t(a)")
-    c.do("INSERT INTO t VALUES (2)")
-    assert c.commit() == [
-        rows("t", Op.INSERT, None, None, [(1,)]),
-        schema("DROP TABLE t"),
-        schema("CREATE TABLE t(a)"),
-        rows("t", Op.INSERT, [1], None, [(2,)]),
-    ]
-
-
-def test_a_schema_that_another_connection_changed_is_read_at_the_next_join(make: Make, tmp_path: Any) -> None:
-    c = make("CREATE TABLE t(k PRIMARY KEY)", path=str(tmp_path / "s.db"))
-    assert c.transact("INSERT INTO t VALUES (1)") == [rows("t", Op.INSERT, [1], None, [(1,)])]
-    other = apsw.Connection(c.path)
-    other.execute("DROP TABLE t; CREATE TABLE t(k PRIMARY KEY) WITHOUT ROWID")
-    other.close()
-    assert c.transact("INSERT INTO t VALUES (1)") == [rows("t", Op.INSERT, None, None, [(1,)])]
-
-
-@pytest.mark.parametrize("other_changes", [False, True])
-def test_a_schema_change_that_was_rolled_back_is_not_believed_afterwards(
-    make: Make, tmp_path: Any, other_changes: bool
-) -> None:
-    c = make("CREATE TABLE t(k PRIMARY KEY, v)", path=str(tmp_path / "s.db"))
-    version = c.db.pragma("schema_version")
-    c.begin()
-    alter(c, "DROP TABLE t")
-    alter(c, "CREATE TABLE t(k PRIMARY KEY, v) WITHOUT ROWID")
-    c.cursor.execute("ROLLBACK")
-    if other_changes:
-        other = apsw.Connection(c.path)
-        other.execute("CREATE TABLE one(a); CREATE TABLE two(a)")
-        other.close()
-    else:
-        assert c.db.pragma("schema_version") == version
-    assert c.transact("INSERT INTO t VALUES (1, 2)") == [rows("t", Op.INSERT, [1], None, [(1, 2)])]
-
-
-def test_a_schema_change_that_a_savepoint_took_back_is_not_believed_afterwards(make: Make) -> None:
-    c = make("CREATE TABLE t(k PRIMARY KEY, v)")
-    c.begin()
-    c.do("SAVEPOINT s")
-    alter(c, "DROP TABLE t")
-    alter(c, "CREATE TABLE t(k PRIMARY KEY, v) WITHOUT ROWID")
-    c.do("ROLLBACK TO s")
-    c.do("INSERT INTO t VALUES (1, 2)")
-    assert c.commit() == [rows("t", Op.INSERT, [1], None, [(1, 2)])]
-
-
-def test_the_content_of_a_table_can_be_logged_as_inserts(make: Make) -> None:
-    c = make("CREATE TABLE t(a); INSERT INTO t VALUES (1), ('x')")
-    c.begin()
-    alter(c, "CREATE TABLE copy AS SELECT * FROM t")
-    c.capture.add_table("copy")
-    assert brief(c.commit()) == [schema("CREATE TABLE copy AS SELECT * FROM t"), ("INSERT", "copy", [1, 2])]
-
-
-def test_a_closed_capture_leaves_a_plain_connection() -> None:
-    c = Captured(script="CREATE TABLE t(a)")
-    c.capture.close()
-    c.db.execute("INSERT INTO t VALUES (1)")
-    assert not c.capture.captured
-    assert c.told == []
-    c.close()
-
-
-def test_joining_again_is_nothing_and_what_may_be_captured_is_told_before_it_is_certain(make: Make) -> None:
-    c = make("CREATE TABLE t(a); CREATE VIRTUAL TABLE f USING fts5(x)")
-    c.begin()
-    c.capture.join()
-    assert not c.capture.may_have_captured
-    c.do("INSERT INTO f VALUES ('word')")
-    assert c.capture.may_have_captured
-    c.capture.join()
-    assert {name for _, name, _ in brief(c.commit())} >= {"f_data", "f_content"}
-
-
-def test_a_blob_that_is_written_after_a_row_was_deleted_is_read_late(make: Make) -> None:
-    c = make("CREATE TABLE t(a, b); INSERT INTO t VALUES (1, zeroblob(2)), (2, zeroblob(2))")
-    c.begin()
-    c.do("DELETE FROM t WHERE a = 1")
-    with c.db.blob_open("main", "t", "b", 2, True) as blob:
-        blob.write(b"xy")
-    events = c.commit()
-    assert (Op.INSERT, [2], [(2, b"xy")]) in [(e.op, e.rowids, e.after) for e in events if isinstance(e, Rows)]
-
-
 def test_a_rollback_while_nothing_is_captured_is_told_to_nobody(make: Make) -> None:
     c = make("CREATE TABLE t(a)")
     c.setup("BEGIN; INSERT INTO t VALUES (1); ROLLBACK")
     assert c.told == []
-
-
-def test_a_schema_statement_after_one_that_a_savepoint_took_back_finds_the_schema_read(make: Make) -> None:
-    c = make("CREATE TABLE t(a)")
-    c.begin()
-    c.do("SAVEPOINT s")
-    alter(c, "CREATE TABLE gone(a)")
-    c.do("INSERT INTO gone VALUES (1)")
-    c.do("ROLLBACK TO s")
-    alter(c, "CREATE TABLE stays(a)")
-    c.do("INSERT INTO stays VALUES (1)")
-    assert brief(c.commit()) == [schema("CREATE TABLE stays(a)"), ("INSERT", "stays", [1])]
-
-
-def test_a_table_that_a_statement_made_and_unmade_is_ignored_and_one_that_never_was_is_not_found(make: Make) -> None:
-    c = make("CREATE TABLE t(a)")
-    c.transact("INSERT INTO t VALUES (1)")
-    catalog = c.capture.catalog
-    ghost = catalog.meet("ghost")
-    catalog.read(c.db.cursor())
-    assert ghost.kind is Kind.IGNORED
-    with pytest.raises(KeyError):
-        catalog.find("ghost")
-    assert catalog.find("T") is catalog.find("t")
-
-
-def test_rows_by_which_a_virtual_table_makes_itself_are_part_of_its_statement(make: Make) -> None:
-    c = make("CREATE TABLE t(a)")
-    c.begin()
-    alter(c, "CREATE VIRTUAL TABLE f USING fts5(x)")
-    c.do("INSERT INTO t VALUES (1)")
-    assert brief(c.commit()) == [schema("CREATE VIRTUAL TABLE f USING fts5(x)"), ("INSERT", "t", [1])]

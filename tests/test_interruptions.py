@@ -6,24 +6,18 @@ import _thread
 import itertools
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, TypeAlias
 
 import apsw
 import pytest
 
-from tests.support.captured import NUMBERS, Captured, Make, State, brief, making
+from tests.support.captured import NUMBERS, Captured, Make, State, brief
 from veritydb.hooks.witness import Head
 
 Watch: TypeAlias = "tuple[Callable[[], Any], Callable[[Any], object]]"
 """Gets the function that watches all others, and installs one."""
-
-
-@pytest.fixture
-def make() -> Iterator[Make]:
-    """Connections that the test need not close."""
-    yield from making()
 
 
 def broken(c: Captured, error: BaseException) -> None:

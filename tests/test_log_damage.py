@@ -44,11 +44,6 @@ PARTS = [b"first part", b"2nd"]
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "a-log"
-
-
-@pytest.fixture
 def log(folder: Path) -> Iterator[Log]:
     log = Log.create(folder, STREAM, segment_size=SMALL)
     yield log

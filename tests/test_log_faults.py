@@ -29,11 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "a-log"
-
-
 def recovered(folder: Path, floor: int = 0) -> list[bytes]:
     """Open the log as the next process would, cut what is torn, append, and return what was there before that."""
     with contextlib.closing(Log.open(folder, floor=floor, segment_size=SMALL)) as log:

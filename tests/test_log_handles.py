@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -29,21 +28,6 @@ from tests.support.logs import (
 )
 from veritydb.errors import LogDamaged, LogMismatch, LogUnavailable
 from veritydb.log import Log, LogBusy
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "a.db-log"
-
-
-@pytest.fixture
-def disk(folder: Path) -> Iterator[Log]:
-    log = Log.create(folder, STREAM, segment_size=SMALL)
-    yield log
-    log.close()
 
 
 @given(

@@ -18,11 +18,6 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "a-log"
-
-
-@pytest.fixture
 def log(folder: Path) -> Iterator[Log]:
     log = Log.create(folder, STREAM)
     yield log

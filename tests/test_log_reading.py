@@ -26,11 +26,6 @@ U64 = st.integers(0, 2**64 - 1)
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "a-log"
-
-
-@pytest.fixture
 def log(folder: Path) -> Iterator[Log]:
     """Five segments of 200 KiB, with records of 10 KiB and one of no transactions in ten."""
     log = Log.create(folder, STREAM, segment_size=200 << 10)

@@ -25,21 +25,7 @@ from veritydb.log import Kind, Log, MemoryLog, Place, Spill
 from veritydb.log import store as store_module
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from veritydb.log import Replicator
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "a.db-log"
-
-
-@pytest.fixture
-def disk(folder: Path) -> Iterator[Log]:
-    log = Log.create(folder, STREAM, segment_size=SMALL)
-    yield log
-    log.close()
 
 
 @pytest.fixture(params=["disk", "memory"])

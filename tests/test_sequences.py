@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import apsw
 import pytest
 
-from tests.support.captured import Captured, Make, State, alter, brief, making, rows
+from tests.support.captured import Captured, Make, State, alter, brief, rows
 from veritydb.events import Clear, Op, Rows, Sequence
 
 SEQUENCED = (
@@ -16,12 +16,6 @@ SEQUENCED = (
     "CREATE TABLE u(id INTEGER PRIMARY KEY AUTOINCREMENT);"
     "INSERT INTO t(k) VALUES ('a')"
 )
-
-
-@pytest.fixture
-def make() -> Iterator[Make]:
-    """Connections that the test need not close."""
-    yield from making()
 
 
 def test_a_sequence_that_replay_moves_by_itself_is_not_logged(make: Make) -> None:
