@@ -27,6 +27,7 @@ from veritydb.replay.redo import index_after
 from veritydb.replay.registering import Register, load, prepare
 from veritydb.sealing import Opener
 from veritydb.streams import log_folder, open_log
+from veritydb.syncing import sync
 from veritydb.translation import translated
 
 At: TypeAlias = "int | str | datetime | None"
@@ -213,22 +214,14 @@ def _workshop(path: Path) -> Generator[Path]:
     unfinished = path.with_name(f"{path.name}.rebuilding-{secrets.token_hex(4)}")
     try:
         yield unfinished
-        _sync(unfinished)
+        sync(unfinished)
         try:
             os.link(unfinished, path)  # Unlike a rename it refuses a file that came in the meantime.
         except FileExistsError:
             raise ConfigurationError(f"{path} exists; nothing was written") from None
         except OSError:  # A file system without links.
             unfinished.rename(path)
-        _sync(path.parent)
+        sync(path.parent)
     finally:
         for leftover in (unfinished, unfinished.with_name(unfinished.name + "-journal")):
             leftover.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

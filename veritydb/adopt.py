@@ -47,7 +47,8 @@ from veritydb.replay.compare import differences
 from veritydb.replay.rebuilding import rebuild
 from veritydb.sealing import Opener, Sealer
 from veritydb.streams import ADOPT_SUFFIX, log_folder
-from veritydb.workshop import Progress, asked_once, file_key_of, silent, sync, sync_tree
+from veritydb.syncing import sync, sync_tree
+from veritydb.workshop import Progress, asked_once, file_key_of, silent
 
 FOLDER_SUFFIX = ADOPT_SUFFIX
 PENDING_BYTES_MAX = 1 << 20

@@ -20,8 +20,9 @@ from veritydb.errors import ConfigurationError, NotAdopted, OperationalError
 from veritydb.keys import Key
 from veritydb.replay.registering import prepare
 from veritydb.streams import keyring_of, log_folder
+from veritydb.syncing import sync
 from veritydb.translation import translated
-from veritydb.workshop import Progress, asked_once, file_key_of, folder_beside, open_to_read, silent, sync
+from veritydb.workshop import Progress, asked_once, file_key_of, folder_beside, open_to_read, silent
 
 FOLDER_SUFFIX = "-export-"
 

@@ -35,6 +35,7 @@ from veritydb.errors import (
     WrongKey,
 )
 from veritydb.messages import read_message
+from veritydb.syncing import sync
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -398,11 +399,7 @@ def _write_durably(path: Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync(path.parent)
 
 
 # --- Derivation ------------------------------------------------------------------------------------------------------

@@ -145,8 +145,10 @@ class Logged:
         CursorAhead.
         """
         from veritydb.subscriptions.connecting import subscribe
+        from veritydb.subscriptions.updates import Selection
 
-        return subscribe(self._opened(), tables, actions, since, images, where, snapshot, buffer)
+        selection = Selection.of(tables, actions, images, where)
+        return subscribe(self._opened(), selection, since, snapshot, buffer)
 
     def consumer(
         self,

@@ -35,6 +35,7 @@ from veritydb.log import Place, Replicator
 from veritydb.log.memory import MemoryLog
 from veritydb.log.resuming import resumed
 from veritydb.log.store import Log
+from veritydb.syncing import sync
 
 LOG_SUFFIX = "-log"
 ADOPT_SUFFIX = "-adopt"
@@ -365,14 +366,5 @@ def _size(path: str) -> int:
 
 def sync_folder(folder: Path) -> None:
     """Make the names in ``folder`` durable, where the file system can."""
-    with contextlib.suppress(OSError), _opened(folder) as descriptor:
-        os.fsync(descriptor)
-
-
-@contextlib.contextmanager
-def _opened(folder: Path) -> Generator[int]:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+    with contextlib.suppress(OSError):
+        sync(folder)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from veritydb.syncing import sync
+
 
 def write_new(path: Path, data: bytes) -> None:
     """Write a file that is not there yet, for its owner only, durably. Raises FileExistsError."""
     _write(path, data, os.O_EXCL)
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
 def replace(path: Path, data: bytes) -> None:
@@ -17,7 +19,7 @@ def replace(path: Path, data: bytes) -> None:
     temporary = path.with_name(path.name + ".new")
     _write(temporary, data, os.O_TRUNC)
     os.replace(temporary, path)
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
 def _write(path: Path, data: bytes, flag: int) -> None:
@@ -26,15 +28,6 @@ def _write(path: Path, data: bytes, flag: int) -> None:
         left = memoryview(data)
         while left:
             left = left[os.write(fd, left) :]
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make durable what a folder names."""
-    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
         os.fsync(fd)
     finally:
         os.close(fd)

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from veritydb.chain import ZERO_HASH
-from veritydb.cluster.files import sync_folder
 from veritydb.log.files import Files
 from veritydb.log.record import Malformed
 from veritydb.log.segment import FIRST, Head, Segment, StoredRecord, enter, follow, segment_name
+from veritydb.syncing import sync
 
 _COPIED = 1 << 20
 
@@ -53,7 +53,7 @@ def mend(folder: Path, stream: bytes, aside: Path) -> Mended:
     if head is not None:
         cut.rename(folder)
     for changed in (folder.parent, aside, aside.parent):
-        sync_folder(changed)
+        sync(changed)
     return Mended(0 if head is None else head.next_offset, kept, why)
 
 
@@ -101,4 +101,4 @@ def _copy(folder: Path, to: Path, head: Head) -> None:
             left -= len(piece)
         made.flush()
         os.fsync(fd)
-    sync_folder(to)
+    sync(to)

@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from veritydb.chain import HEADER_SIZE, PART_HEAD_SIZE, ZERO_HASH, Malformed, unpack_header
-from veritydb.cluster.files import sync_folder
 from veritydb.cluster.mending import mend
 from veritydb.errors import LogDamaged, LogMismatch, LogMissing, LogProblem
 from veritydb.kernel import RecordAppended
@@ -32,6 +31,7 @@ from veritydb.log import Log
 from veritydb.log.files import UnsyncedFiles
 from veritydb.log.record import unpack_part_head
 from veritydb.log.segment import segment_name
+from veritydb.syncing import sync
 
 _log = logging.getLogger("veritydb.node")
 
@@ -178,7 +178,7 @@ class RecordStore:
         else:
             aside.mkdir(mode=0o700)
         for changed in (self._folder, self._aside, self._aside.parent):
-            sync_folder(changed)
+            sync(changed)
         self.dropped.add(stream)
 
     def flush(self) -> None:
@@ -241,7 +241,7 @@ class RecordStore:
         shutil.rmtree(unfinished, ignore_errors=True)
         Log.create(unfinished, stream).close()
         unfinished.rename(folder)
-        sync_folder(self._folder)
+        sync(self._folder)
 
     def _append(self, log: Log, record: bytes) -> None:
         self._dirty.setdefault(log.stream, log.head.segment)

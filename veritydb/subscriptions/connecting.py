@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, finalize, ref
 
 from veritydb.errors import ProgrammingError
@@ -12,7 +12,7 @@ from veritydb.subscriptions.feed import Feed
 from veritydb.subscriptions.registry import feed_of
 from veritydb.subscriptions.snapshots import snapshot as snapshot_of
 from veritydb.subscriptions.subscription import Subscription
-from veritydb.subscriptions.updates import Cursor, Logged, Selection, TableUpdate, Update
+from veritydb.subscriptions.updates import Cursor, Logged, Selection, Update
 
 if TYPE_CHECKING:
     from veritydb.session import Session
@@ -20,22 +20,13 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("veritydb.subscriptions")
 
 
-def subscribe(
-    session: Session,
-    tables: str | Collection[str] | None,
-    actions: str | Collection[str] | None,
-    since: object,
-    images: bool,
-    where: Callable[[TableUpdate], Any] | None,
-    snapshot: bool,
-    buffer: int,
-) -> Subscription:
+def subscribe(session: Session, selection: Selection, since: object, snapshot: bool, buffer: int) -> Subscription:
     """Subscribe to the database of a session, through the feed that all its connections in this process share."""
     session.first_use()  # So that there is a log with something to follow, and a file to read.
     feed = feed_of(session.stream, session.register)
     try:
         take = None if session.stream.path else _InMemory(session)
-        receiver = feed.receiver(tables, actions, since, images, where, snapshot, buffer, take)
+        receiver = feed.receiver(selection, since, snapshot, buffer, take)
     finally:
         feed.leave()  # The receiver counts by itself.
     return Subscription(receiver)

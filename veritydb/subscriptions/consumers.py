@@ -386,8 +386,7 @@ class Consumer:
     def _peek(self, position: Cursor, limit: int) -> list[Work]:
         """Return up to ``limit`` updates behind the consumer's cursor, kept for when they are handed out."""
         if self._receiver is None:
-            chosen = self._selection
-            self._receiver = self._feed.receiver(chosen.tables, chosen.actions, position, chosen.images)
+            self._receiver = self._feed.receiver(self._selection, position)
             self._peeked = []
         receiver = self._receiver
         # Other workers may have moved the cursor on, and a reset may have moved it back.
@@ -398,14 +397,7 @@ class Consumer:
             self._forget()
             return self._peek(position, limit)
         self._seen = position.position
-        while len(self._peeked) < limit:
-            if receiver.behind:
-                receiver.read()
-            update = receiver.take()
-            if update is None:
-                if receiver.behind:
-                    continue
-                break
+        while len(self._peeked) < limit and (update := receiver.take_committed()) is not None:
             if isinstance(update, Resync):
                 raise ConsumerOutOfLog(consumer=self.name, offset=update.offset)
             if isinstance(update, Work) and update.cursor.position > position.position:
@@ -499,16 +491,9 @@ def lag_of(feed: Feed, own: OwnTables, name: str) -> Lag:
     if flying:
         oldest = read_one(feed, selection, *min(flying)).timestamp
     waiting = 0
-    receiver = feed.receiver(None, selection.actions, position)
+    receiver = feed.receiver(Selection(None, selection.actions), position)
     try:
-        while True:
-            if receiver.behind:
-                receiver.read()
-            update = receiver.take()
-            if update is None:
-                if receiver.behind:
-                    continue
-                break
+        while (update := receiver.take_committed()) is not None:
             if isinstance(update, Work) and selection.wants_table(update.table):
                 waiting += 1
                 oldest = update.timestamp if oldest is None else oldest

@@ -109,7 +109,7 @@ class Feed:
 
         Raises UnknownTable, CursorMalformed, CursorAhead, SubscriptionClosed, and what reading the log raises.
         """
-        return Subscription(self.receiver(tables, actions, since, images, where, snapshot, buffer))
+        return Subscription(self.receiver(Selection.of(tables, actions, images, where), since, snapshot, buffer))
 
     def subscribe_async(
         self,
@@ -124,15 +124,12 @@ class Feed:
         """Return the updates that follow, for a task; otherwise as :meth:`subscribe`."""
         from veritydb.subscriptions.asynchronous import AsyncSubscription
 
-        return AsyncSubscription(self.receiver(tables, actions, since, images, where, snapshot, buffer))
+        return AsyncSubscription(self.receiver(Selection.of(tables, actions, images, where), since, snapshot, buffer))
 
     def receiver(
         self,
-        tables: str | Collection[str] | None = None,
-        actions: str | Collection[str] | None = None,
+        selection: Selection,
         since: object = None,
-        images: bool = False,
-        where: Callable[[TableUpdate], Any] | None = None,
         snapshot: bool = False,
         buffer: int = BUFFER,
         take_snapshot: Snapshot | None = None,
@@ -140,13 +137,8 @@ class Feed:
         """Return a subscriber's place in this feed, for a shell of its own."""
         if snapshot and since is not None:
             raise ProgrammingError("a snapshot is of now: it cannot begin in the past (since=…)")
-        selection = Selection.of(tables, actions, images, where)
         taken = (take_snapshot or self.take_snapshot) if snapshot else None
         return Receiver(self, selection, since=since, buffer=buffer, snapshot=taken)
-
-    def receiver_of(self, selection: Selection, since: Cursor) -> Receiver:
-        """Return a place for a selection that is made already."""
-        return Receiver(self, selection, since=since)
 
     def take_snapshot(self, selection: Selection) -> tuple[Cursor, Iterator[Update]]:
         """Return the place of the file as it is now, and its rows."""

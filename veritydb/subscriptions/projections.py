@@ -228,7 +228,7 @@ class Projection:
         receiver = self._receiver
         if receiver is None or self._position != checkpoint:
             self._drop()
-            receiver = self._receiver = self._feed.receiver_of(self._selection, since=checkpoint)
+            receiver = self._receiver = self._feed.receiver(self._selection, checkpoint)
             self._position = checkpoint
         return receiver
 
@@ -236,14 +236,7 @@ class Projection:
         """Return the next updates, at most a batch, that are committed already."""
         self._feed.catch_up()
         updates: list[Work] = []
-        while len(updates) < self._batch:
-            if receiver.behind:
-                receiver.read()
-            update = receiver.take()
-            if update is None:
-                if receiver.behind:
-                    continue
-                break
+        while len(updates) < self._batch and (update := receiver.take_committed()) is not None:
             if isinstance(update, Resync):
                 raise ConsumerOutOfLog(consumer=self.name, offset=update.offset)
             if isinstance(update, Work):

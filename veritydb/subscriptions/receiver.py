@@ -109,6 +109,18 @@ class Receiver:
         self._cursor_out = update.cursor
         return update
 
+    def take_committed(self) -> Update | None:
+        """Return the next update, read from the log if it must be; None if no more was committed when the feed looked.
+
+        Raises what :meth:`read` raises.
+        """
+        while True:
+            if self.behind:
+                self.read()
+            update = self.take()
+            if update is not None or not self.behind:
+                return update
+
     def take_all(self, limit: int) -> list[Update]:
         """Return up to ``limit`` updates that are in memory."""
         taken: list[Update] = []
