@@ -22,6 +22,7 @@ from veritydb.subscriptions import (
     TableUpdate,
     open_feed,
 )
+from veritydb.subscriptions.updates import Selection
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,6 +71,23 @@ def test_one_who_stalls_reads_on_from_the_log_and_misses_nothing(life: Life, tmp
         db.execute("INSERT INTO t VALUES (-1)")
         db.commit()
         assert told(updates.get(WAIT)) == ("t", "insert", 301)
+
+
+def test_what_memory_no_longer_has_is_committed_all_the_same(life: Life, tmp_path: Path) -> None:
+    """As consumers and projections take it: the ring has gone on since they looked, and the log has it."""
+    db = life.connect()
+    db.execute("CREATE TABLE t (a)")
+    with open_feed(tmp_path / "life.db", ring_rows=10) as feed:
+        receiver = feed.receiver(Selection(frozenset({"t"})))
+        for number in range(40):
+            with db:
+                db.execute("INSERT INTO t VALUES (?)", (number,))
+        feed.catch_up()
+        assert not receiver.behind
+        assert [told(update) for update in iter(receiver.take_committed, None)] == [
+            ("t", "insert", number) for number in range(1, 41)
+        ]
+        receiver.close()
 
 
 def test_a_transaction_larger_than_memory_arrives_whole(life: Life, tmp_path: Path) -> None:
