@@ -92,6 +92,8 @@ class Nodes:
         """Wait until all three say that they are ready, and lag behind by no more than LAG."""
         deadline = time.monotonic() + 60
         while not anyio.run(self._is_whole):
+            for member, node in self._running.items():
+                assert node.poll() is None, f"node {member} has ended by itself; nodes.out says why"
             assert time.monotonic() < deadline, "a node does not come back"
             time.sleep(0.2)
 

@@ -91,14 +91,7 @@ class Dialler:
             connection = Frames(self._filled, _nothing, _nothing)
             began = time.monotonic()
             try:
-                dialled = await _dial(address)
-                with anyio.fail_after(HANDSHAKE_SECONDS):
-                    await asyncio.get_running_loop().create_connection(
-                        lambda: connection,  # noqa: B023  called at once
-                        sock=dialled,
-                        ssl=self._tls,
-                        server_hostname=address.host,
-                    )
+                await hand_over(await dial(address), connection, self._tls, address.host)
                 link.connection = connection
                 await connection.lost.wait()
             except (OSError, TimeoutError) as error:
@@ -115,7 +108,7 @@ class Dialler:
             pause = min(2 * pause, RETRY_SECONDS[1])
 
 
-async def _dial(address: Address) -> socket.socket:
+async def dial(address: Address) -> socket.socket:
     """Return a connection to a peer that gives up soon. Raises OSError, TimeoutError.
 
     Left to itself TCP repeats what is lost ever more rarely: two nodes that did not hear each other for a minute
@@ -141,6 +134,24 @@ async def _dial(address: Address) -> socket.socket:
             dialled.close()
             raise
     raise last or OSError(f"{address.host} has no address")
+
+
+async def hand_over(dialled: socket.socket, speaker: asyncio.Protocol, tls: ssl.SSLContext, host: str) -> None:
+    """Have the event loop make TLS of a connection, and ``speaker`` speak on it. Raises OSError, TimeoutError.
+
+    The connection is the event loop's from now on, however this ends; ``dialled`` is of no more use.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        with anyio.fail_after(HANDSHAKE_SECONDS):
+            await loop.create_connection(lambda: speaker, sock=dialled, ssl=tls, server_hostname=host)
+    finally:
+        # uvloop takes the descriptor out of the socket's hands when it closes it, unless the connection ends while it
+        # is being made (MagicStack/uvloop#738; 0.23 still does so when the peer resets it at once). Such a socket
+        # closes the number once more when it is forgotten, and by then the number may be another connection's, or
+        # the journal's. asyncio keeps the socket and closes it itself.
+        if not isinstance(loop, asyncio.BaseEventLoop):
+            dialled.detach()
 
 
 def _nothing(*_: object) -> None: ...
