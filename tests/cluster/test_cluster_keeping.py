@@ -10,8 +10,8 @@ import pytest
 from tests.cluster.test_cluster_records import STREAM, records
 from veritydb.chain import ZERO_HASH
 from veritydb.cluster import keeping
-from veritydb.cluster.keeping import Hurry, Keeper
-from veritydb.cluster.records import RecordStore
+from veritydb.cluster.keeping import Caught, Expected, Hurry, Keeper
+from veritydb.cluster.records import End, Missing, RecordStore
 from veritydb.kernel import Output
 from veritydb.vsr.effects import Committed
 from veritydb.vsr.entry import Kind, make_entry
@@ -119,6 +119,23 @@ def test_ops_are_retained_when_there_is_hurry_and_at_the_end(kept, monkeypatch):
         kept.keeper.keep(committed(op, effect))
     kept.keeper.close()
     assert kept.retained.get(timeout=30) == 7
+
+
+def test_who_is_in_a_hurry_does_not_wait_longer_than_for_what_is_missing(kept, monkeypatch):
+    """A node that comes back takes no op beyond its next checkpoint, and that waits for this."""
+    monkeypatch.setattr(keeping, "FLUSH_SECONDS", 3600)
+    monkeypatch.setattr(kept.keeper, "_flush_due", time.monotonic() + 3600)
+    effects = records(5)
+    kept.keeper.put(Expected({STREAM: End(3, effects[2].hash)}))
+    for op, effect in enumerate(effects[3:], 4):
+        kept.keeper.keep(committed(op, effect))
+    kept.keeper.put(Hurry())
+    kept.keeper.put(Caught(STREAM, (effects[0].record,)))
+    wait_for(lambda: kept.keeper.missing == {STREAM: Missing(STREAM, End(1, effects[0].hash), End(5, effects[4].hash))})
+    assert kept.retained.empty()
+    kept.keeper.put(Caught(STREAM, tuple(effect.record for effect in effects[1:3])))
+    assert kept.retained.get(timeout=30) == 5
+    assert kept.keeper.missing == {}
 
 
 def test_ops_are_retained_after_a_while(kept, monkeypatch):

@@ -11,17 +11,16 @@ from veritydb.chain import Kind, chain_hash, pack_header
 from veritydb.cluster.records import End, Missing, RecordStore
 from veritydb.errors import LogDamaged, LogMissing
 from veritydb.kernel import RecordAppended
-from veritydb.log import Log
+from veritydb.log import Log, reading
 from veritydb.log.record import pack_part_head
 
 STREAM = bytes(range(16))
 
 
-def records(count, size=40, *, parts=b"", part_count=0, notes=()):
+def records(count, size=40, *, parts=b"", part_count=0, notes=(), follows=()):
     """Effects of appending that many records; those at ``notes`` have no transactions."""
     made = []
-    before = bytes(32)
-    offset = 0
+    offset, before = after(follows, len(follows))
     for number in range(count):
         transactions = number not in notes
         header = pack_header(
@@ -108,10 +107,50 @@ def test_a_gap_is_missing_until_it_is_filled(store):
     assert store.missing == {STREAM: Missing(STREAM, after(effects, 2), after(effects, 6))}
     store.fill(STREAM, (effects[3].record, b"garbage"))
     assert store.end(STREAM) == after(effects, 2)
-    store.fill(STREAM, tuple(effect.record for effect in effects[1:4]))
-    assert store.missing == {STREAM: Missing(STREAM, after(effects, 4), after(effects, 6))}
-    store.fill(STREAM, tuple(effect.record for effect in effects[4:]))
+    store.fill(STREAM, tuple(effect.record for effect in effects[1:3]))
+    assert store.missing == {STREAM: Missing(STREAM, after(effects, 3), after(effects, 6))}
+    store.fill(STREAM, (effects[3].record,))
     assert store.missing == {}
+    assert store.read(STREAM, 0, 1 << 20) == tuple(effect.record for effect in effects)
+
+
+def test_a_gap_is_filled_once_although_records_come_all_the_time(store):
+    """What another node sends is older than what has been committed when it arrives. A node chased it for ever."""
+    effects = records(10)
+    keep(store, effects[:2])
+    keep(store, effects[4:6])
+    asked = store.missing[STREAM].here
+    sent = tuple(effect.record for effect in effects[asked.next_offset : 5])
+    keep(store, effects[6:8])
+    store.fill(STREAM, sent)
+    assert store.missing == {}
+    keep(store, effects[8:])
+    assert store.read(STREAM, 0, 1 << 20) == tuple(effect.record for effect in effects)
+
+
+@pytest.mark.parametrize("sent", range(1, 12))
+def test_what_is_held_follows_wherever_the_gap_is_filled_up_to(store, sent):
+    effects = records(12, notes=(0, 3, 4, 6, 7, 9))
+    keep(store, effects[:1])
+    keep(store, effects[4:])
+    store.fill(STREAM, tuple(effect.record for effect in effects[1:sent]))
+    assert (store.missing == {}) == (sent >= 4)
+    store.fill(STREAM, tuple(effect.record for effect in effects[sent:4]))
+    assert store.missing == {}
+    assert (store._held, store._held_size) == ({}, 0)
+    assert store.read(STREAM, 0, 1 << 20) == tuple(effect.record for effect in effects)
+
+
+def test_what_is_held_has_a_bound_and_what_is_beyond_is_fetched(store, monkeypatch):
+    effects = records(10)
+    monkeypatch.setattr("veritydb.cluster.records.HELD_MAX", 3 * len(effects[0].record))
+    keep(store, effects[3:8])
+    store.fill(STREAM, tuple(effect.record for effect in effects[:3]))
+    assert store.missing == {STREAM: Missing(STREAM, after(effects, 6), after(effects, 8))}
+    keep(store, effects[8:])
+    store.fill(STREAM, tuple(effect.record for effect in effects[6:8]))
+    assert store.missing == {}
+    assert store._held_size == 0
     assert store.read(STREAM, 0, 1 << 20) == tuple(effect.record for effect in effects)
 
 
@@ -225,6 +264,32 @@ def test_a_dropped_stream_is_set_aside_whole_and_stays_there(tmp_path):
     log = Log.open(tmp_path / "dropped" / STREAM.hex(), read_only=True)
     assert [record.hash for record in log.records()] == [effect.hash for effect in effects[:3]]
     log.close()
+
+
+def test_the_end_of_a_long_log_is_read_without_what_is_before_it(tmp_path, monkeypatch):
+    """A segment that is written to has no index; who fetched ten records had the node read all before them."""
+    read = []
+    monkeypatch.setattr(reading, "follow", lambda *each, follow=reading.follow: (read.append(each), follow(*each))[1])
+
+    def looked_at(offset):
+        read.clear()
+        assert store.read(STREAM, offset, 1) == (effects[offset].record,)
+        return len(read)
+
+    effects = records(400, size=4000)
+    store = RecordStore(tmp_path)
+    keep(store, effects)
+    store.close()
+    store = RecordStore(tmp_path)  # Has appended nothing itself.
+    assert looked_at(300) > 300
+    assert looked_at(300) > 300, "it is the first mark"
+    assert looked_at(320) <= 40, "as many as stand between two marks"
+    assert looked_at(200) > 200
+    assert looked_at(210) <= 40
+    effects += records(800, size=4000, follows=effects)
+    keep(store, effects)
+    assert looked_at(1150) <= 40
+    store.close()
 
 
 def test_a_dropped_stream_is_no_longer_missing(store):

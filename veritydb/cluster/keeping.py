@@ -54,7 +54,7 @@ class Expected(NamedTuple):
 
 
 class Hurry(NamedTuple):
-    """What has been put shall be durable now."""
+    """What has been put shall be durable now; if records are missing, as soon as they are not."""
 
 
 Order: TypeAlias = "Committed | FetchRecords | Caught | Expected | Hurry"
@@ -80,6 +80,7 @@ class Keeper:
         self._flush_due = time.monotonic() + FLUSH_SECONDS
         self._op = 0
         self._told = 0
+        self._is_hurried = False
         self._waiting: dict[bytes, list[tuple[float, FetchRecords]]] = {}
         """By stream, who waits for its next record, and until when."""
         self.missing: dict[bytes, Missing] = {}
@@ -148,6 +149,8 @@ class Keeper:
                 self._store.fill(order.stream, order.records)
                 self._answer_waiting(order.stream)
                 self.missing = dict(self._store.missing)
+                if self._is_hurried and not self.missing:
+                    self._flush()
             elif isinstance(order, Expected):
                 for stream in order.dropped:
                     self._store.set_aside(stream)
@@ -155,6 +158,7 @@ class Keeper:
                     self._store.expect(stream, end)
                 self.missing = dict(self._store.missing)
             elif isinstance(order, Hurry):
+                self._is_hurried = True
                 self._flush()
             else:
                 self._fetch(order)
@@ -177,6 +181,7 @@ class Keeper:
             self._store.flush()
             if not self._store.missing:
                 self._told = self._op
+                self._is_hurried = False
                 self._retained(self._op)
         self._flush_due = time.monotonic() + FLUSH_SECONDS
 

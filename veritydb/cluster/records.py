@@ -10,6 +10,10 @@ come again, and what is there already is skipped.
 A log that has lost something is cut behind its last good record (:mod:`veritydb.cluster.mending`), and what is missing
 then is fetched from other nodes; a node that is alone refuses such a log instead.
 
+Of a stream of which records are missing, those that are committed meanwhile are *held*, and follow when the gap is
+filled. Were they left to be fetched, too, a stream that is written to all the time would never be whole: what is sent
+is always a bit older than what has been committed when it comes.
+
 A stream that was dropped is set aside, into ``dropped`` beside the others, and stays there until a person deletes it.
 """
 
@@ -18,12 +22,13 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from veritydb.chain import HEADER_SIZE, PART_HEAD_SIZE, ZERO_HASH, Malformed, unpack_header
+from veritydb.cluster.marks import Marks
 from veritydb.cluster.mending import mend
 from veritydb.errors import LogDamaged, LogMismatch, LogMissing, LogProblem
 from veritydb.kernel import RecordAppended
@@ -37,6 +42,8 @@ _log = logging.getLogger("veritydb.node")
 
 OPEN_MAX = 128
 """Logs that are open at once."""
+HELD_MAX = 16 << 20
+"""Bytes of records that are held because others are missing before them. What is beyond is fetched."""
 _PATIENCE_SECONDS = 10.0
 """For the lock of a log: whoever reads one (``veritydb verify``) holds it for a moment, while it looks for the end."""
 
@@ -69,11 +76,16 @@ class RecordStore:
         self.dropped = {bytes.fromhex(each.name) for each in self._aside.glob("[0-9a-f]" * 32)}
         """Streams that were set aside."""
         self._logs: OrderedDict[bytes, Log] = OrderedDict()
+        self._marks: dict[bytes, Marks] = {}
+        """Of the logs that are open."""
         self._files = UnsyncedFiles()
         self._dirty: dict[bytes, int] = {}
         """By stream, the first segment that has been written and not been made durable."""
         self.missing: dict[bytes, Missing] = {}
         """By stream, what has to be fetched from other nodes."""
+        self._held: dict[bytes, deque[RecordAppended]] = {}
+        """By stream, what has been committed since records are missing, in order."""
+        self._held_size = 0
 
     def keep(self, effect: RecordAppended) -> None:
         """Append a committed record, unless it is here. Raises LogUnavailable, LogDamaged."""
@@ -84,12 +96,15 @@ class RecordStore:
         after = End(effect.first_offset + effect.transaction_count, effect.hash)
         if after.next_offset < head.next_offset or after.hash == head.hash:
             return
-        follows = unpack_header(effect.record[:HEADER_SIZE]).prev_hash == head.hash
+        follows = _prev_hash(effect) == head.hash
         if follows and effect.stream not in self.missing:
             self._append(log, effect.record)
         elif after.next_offset > head.next_offset or not self._has(log, effect):
             # A snapshot was installed: what led to it was never seen here.
             self.missing[effect.stream] = Missing(effect.stream, End(head.next_offset, head.hash), after)
+            if self._held_size + len(effect.record) <= HELD_MAX:
+                self._held.setdefault(effect.stream, deque()).append(effect)
+                self._held_size += len(effect.record)
 
     @staticmethod
     def _has(log: Log, effect: RecordAppended) -> bool:
@@ -120,13 +135,32 @@ class RecordStore:
                 self._append(log, record)
             except LogMismatch:
                 return  # It is not what its header says.
+        self._append_held(log)
         wanted = self.missing.get(stream)
         if wanted is not None:
             here = End(log.head.next_offset, log.head.hash)
             if here == wanted.there or here.next_offset > wanted.there.next_offset:
                 del self.missing[stream]
+                self._drop_held(stream)
             else:
                 self.missing[stream] = wanted._replace(here=here)
+
+    def _append_held(self, log: Log) -> None:
+        """Append what was held, from where it continues the log; what the log has by now is not looked at again."""
+        held = self._held.get(log.stream, deque())
+        following = (at for at, effect in enumerate(held) if _prev_hash(effect) == log.head.hash)
+        first = next(following, None)
+        if first is None:
+            return
+        for _ in range(first):
+            self._held_size -= len(held.popleft().record)
+        while held and _prev_hash(held[0]) == log.head.hash:
+            effect = held.popleft()
+            self._held_size -= len(effect.record)
+            self._append(log, effect.record)
+
+    def _drop_held(self, stream: bytes) -> None:
+        self._held_size -= sum(len(effect.record) for effect in self._held.pop(stream, ()))
 
     def end(self, stream: bytes) -> End | None:
         """Return where a stream ends here; None if there is no such stream."""
@@ -150,10 +184,11 @@ class RecordStore:
             return ()
 
     def _read(self, stream: bytes, first_offset: int, bytes_max: int) -> tuple[bytes, ...]:
-        log = self._log(stream, create=False)
+        log, marks = self._log(stream, create=False), self._marks[stream]
         records: list[bytes] = []
         size = 0
-        for stored in log.records(first_offset):
+        for stored in log.records(first_offset, place=marks.find(first_offset)):
+            marks.note(stored.header.first_offset, stored.place)
             parts = b"".join(len(sealed).to_bytes(4, "little") + nonce + sealed for nonce, sealed in stored.parts())
             record = stored.header_bytes + parts + stored.tail
             size += len(record)
@@ -165,9 +200,10 @@ class RecordStore:
     def set_aside(self, stream: bytes) -> None:
         """Put a stream's records out of the way, durably: it was dropped. Doing so again changes nothing."""
         self.missing.pop(stream, None)
+        self._drop_held(stream)
         if stream in self.dropped:
             return
-        log = self._logs.pop(stream, None)
+        log = self._forget(stream)
         if log is not None:
             make_durable(log, self._dirty.pop(stream, log.head.segment))
             log.close()
@@ -214,18 +250,23 @@ class RecordStore:
         log.acquire(_PATIENCE_SECONDS)
         if log.torn is not None:
             log.cut(log.torn)  # It comes again: the journal has it.
-        self._logs[stream] = log
+        self._logs[stream], self._marks[stream] = log, Marks()
         while len(self._logs) > OPEN_MAX:
             oldest, closing = next(iter(self._logs.items()))
             if oldest in self._dirty:
                 self.flush()
-            del self._logs[oldest]
+            self._forget(oldest)
             closing.close()
         return log
 
+    def _forget(self, stream: bytes) -> Log | None:
+        """Take a log out of those that are open."""
+        self._marks.pop(stream, None)
+        return self._logs.pop(stream, None)
+
     def _mend(self, stream: bytes, error: LogProblem) -> None:
         """Cut a log behind its last good record. What is missing then is noted by who knows where the stream ends."""
-        log = self._logs.pop(stream, None)
+        log = self._forget(stream)
         if log is not None:
             log.close()
         self._dirty.pop(stream, None)
@@ -245,7 +286,12 @@ class RecordStore:
 
     def _append(self, log: Log, record: bytes) -> None:
         self._dirty.setdefault(log.stream, log.head.segment)
+        self._marks[log.stream].note(log.head.next_offset, log.place())
         log.append(*split_record(record))
+
+
+def _prev_hash(effect: RecordAppended) -> bytes:
+    return unpack_header(effect.record[:HEADER_SIZE]).prev_hash
 
 
 def split_record(record: bytes) -> tuple[bytes, bytes, Any, int, int]:
