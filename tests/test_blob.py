@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,6 @@ import pytest
 import veritydb
 from tests.support.life import Life
 from tests.support.twins import See, same
-
-pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="the standard module has blobs since Python 3.11")
 
 DATA = bytes(range(100, 120))
 

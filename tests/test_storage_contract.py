@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,13 +21,9 @@ from veritydb.vsr.effects import Write, WriteDone, Zone
 from veritydb.vsr.entry import Entry, Kind, make_entry, read_entry, read_header
 from veritydb.vsr.superblock import encode, open_copies, superblock_checksum
 
-HAS_SIMULATION = importlib.util.find_spec("veritydb.simulation") is not None
-
 
 @pytest.fixture(params=["real", "imaginary"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
-    if request.param == "imaginary" and not HAS_SIMULATION:
-        pytest.skip("there is no simulator yet")
     made: Storage = RealStorage(tmp_path) if request.param == "real" else ImaginaryStorage()
     yield made
     made.close()

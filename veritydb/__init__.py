@@ -16,6 +16,8 @@ The map, from the outside in::
     records, log                      the durable, hash-chained log
     replay                            events into a database again
     subscriptions                     what was committed, pushed to whoever asked
+    cluster, vsr, kernel              the log, agreed on by several machines
+    aio, sqlalchemy, django, sse      the same for asyncio, for frameworks, over HTTP
 
 All names of :mod:`sqlite3` are here, up to Python 3.13's, whatever Python runs.
 """

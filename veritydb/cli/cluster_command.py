@@ -25,7 +25,12 @@ cluster_members.register(app)
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the cluster's files are.", show_default=False)]
 
 
-@app.command()
+@app.command(
+    epilog=(
+        "veritydb cluster init cluster                                    three members on this machine\n\n"
+        "veritydb cluster init cluster --address a:7400 --address b:7400 --address c:7400"
+    )
+)
 def init(
     folder: Folder,
     address: Annotated[
@@ -35,12 +40,9 @@ def init(
         ),
     ] = None,
     slots: Annotated[int, typer.Option(help="Ops that each member's journal holds.")] = 4096,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Write JSON, for programs.")] = False,
 ) -> None:
     """Make id, secret, certificates and empty disks for a new cluster.
-
-    [dim]veritydb cluster init cluster                                    three members on this machine[/dim]
-    [dim]veritydb cluster init cluster --address a:7400 --address b:7400 --address c:7400[/dim]
 
     Each node-N folder is all that member needs: carry it to its machine, keep nothing of it here. authority.key signs
     further members: keep it where no node is.
@@ -69,7 +71,12 @@ def init(
 Names = Annotated[list[str] | None, typer.Option(metavar="STREAM", help="A stream, or *; once for each.")]
 
 
-@app.command()
+@app.command(
+    epilog=(
+        "veritydb cluster client cluster clinic --append clinic\n\n"
+        "veritydb cluster client cluster reports --read clinic --read billing"
+    )
+)
 def client(
     folder: Folder,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Of the client.", show_default=False)],
@@ -77,12 +84,9 @@ def client(
     append: Names = None,
     create: Names = None,
     administer: Annotated[bool, typer.Option("--administer", help="It may do everything.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Write JSON, for programs.")] = False,
 ) -> None:
     """Make a client's folder, FOLDER/client-NAME, and give it rights. Who may append may read.
-
-    [dim]veritydb cluster client cluster clinic --append clinic[/dim]
-    [dim]veritydb cluster client cluster reports --read clinic --read billing[/dim]
 
     The rights are added to each node-N/rights.toml that is in FOLDER; kill -HUP makes a running node read them again.
     """
@@ -103,12 +107,9 @@ def client(
         typer.echo(f"add this to each node's rights.toml, then kill -HUP the node:\n\n{section}")
 
 
-@app.command()
+@app.command(epilog="veritydb cluster run cluster")
 def run(folder: Folder) -> None:
-    """Run all members on this machine until Control-C: for development, not for data that must outlive it.
-
-    [dim]veritydb cluster run cluster[/dim]
-    """
+    """Run all members on this machine until Control-C: for development, not for data that must outlive it."""
     configs = sorted(folder.glob("node-*/node.toml"))
     if not configs:
         raise ConfigurationError(f"{folder} holds no cluster; veritydb cluster init {folder} makes one")

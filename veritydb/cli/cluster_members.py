@@ -29,9 +29,9 @@ Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="Ho
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command()(add)
-    app.command()(remove)
-    app.command("replace-disk")(replace_disk)
+    app.command(epilog="veritydb cluster add cluster --address 10.0.3.1:7400")(add)
+    app.command(epilog="veritydb cluster remove cluster 3")(remove)
+    app.command("replace-disk", epilog="veritydb cluster replace-disk cluster 2")(replace_disk)
 
 
 def add(
@@ -41,8 +41,6 @@ def add(
     json: Json = False,
 ) -> None:
     """Add a member: it follows the others until it has what they have, and then takes office.
-
-    [dim]veritydb cluster add cluster --address 10.0.3.1:7400[/dim]
 
     Where the members run on this machine (veritydb cluster start), all is done here. Elsewhere it says what to do on
     the other machines, and waits for it. The same command goes on where it was interrupted.
@@ -70,10 +68,7 @@ def add(
 
 
 def remove(folder: Folder, member: Number, timeout: Timeout = 60.0, json: Json = False) -> None:
-    """Remove a member: the others go on without it. Its number is not used again.
-
-    [dim]veritydb cluster remove cluster 3[/dim]
-    """
+    """Remove a member: the others go on without it. Its number is not used again."""
     from veritydb.cluster.changing import in_office, reconfigure
 
     now = in_office(_look(folder))
@@ -97,8 +92,6 @@ def remove(folder: Folder, member: Number, timeout: Timeout = 60.0, json: Json =
 
 def replace_disk(folder: Folder, member: Number, timeout: Timeout = 300.0, json: Json = False) -> None:
     """Make a new disk for a member whose disk is gone, and have it fetch everything from the others.
-
-    [dim]veritydb cluster replace-disk cluster 2[/dim]
 
     The member must not run. Its folder node-N in FOLDER gets the new data/replica: where the member is on another
     machine, carry it there. What is left of an old one stays beside it. Never start a member on an empty or restored

@@ -25,15 +25,13 @@ Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="Ho
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command()(start)
-    app.command()(stop)
-    app.command("rolling-restart")(rolling_restart)
+    app.command(epilog="veritydb cluster start cluster")(start)
+    app.command(epilog="veritydb cluster stop cluster")(stop)
+    app.command("rolling-restart", epilog="veritydb cluster rolling-restart cluster")(rolling_restart)
 
 
 def start(folder: Folder, member: Only = None, timeout: Timeout = 60.0) -> None:
     """Start the members whose folders are here, and wait until they are ready.
-
-    [dim]veritydb cluster start cluster[/dim]
 
     They go on when this command has ended; node-N/node.log is what they say. Members that run already are left alone.
     A member alone is ready when enough of the others run, here or elsewhere.
@@ -56,10 +54,7 @@ def start(folder: Folder, member: Only = None, timeout: Timeout = 60.0) -> None:
 
 
 def stop(folder: Folder, member: Only = None, timeout: Timeout = 60.0) -> None:
-    """Stop the members that ``start`` has started, the primary last, and wait until they have ended.
-
-    [dim]veritydb cluster stop cluster[/dim]
-    """
+    """Stop the members that start has started, the primary last, and wait until they have ended."""
     import anyio
 
     from veritydb.cluster.watching import Watch
@@ -81,8 +76,6 @@ def stop(folder: Folder, member: Only = None, timeout: Timeout = 60.0) -> None:
 
 def rolling_restart(folder: Folder, timeout: Timeout = 60.0) -> None:
     """Restart all members, one at a time, the primary last, while the group goes on.
-
-    [dim]veritydb cluster rolling-restart cluster[/dim]
 
     After each, all are waited for before the next one is stopped. If one does not become ready again, the rest is left
     as it is. Where members run on machines of their own, docs/guides/nodes.md has the same steps by hand.

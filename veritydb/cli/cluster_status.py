@@ -28,7 +28,12 @@ _HEALTH = {"good": "bold green", "degraded": "bold yellow", "down": "bold red"}
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command()(status)
+    app.command(
+        epilog=(
+            "veritydb cluster status cluster                 a table that lives, until Control-C\n\n"
+            "veritydb cluster status client --json           from another machine, with a client's folder"
+        )
+    )(status)
 
 
 def status(
@@ -40,12 +45,9 @@ def status(
     ],
     once: Annotated[bool, typer.Option("--once", help="Show it once and exit.")] = False,
     interval: Annotated[float, typer.Option("--interval", metavar="SECONDS", help="How often to look.", min=0.1)] = 1.0,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON, once.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Write JSON, for programs, once.")] = False,
 ) -> None:
     """Show how a cluster is: view, primary, and for each member commit, lag, disk, clients, and what is wrong with it.
-
-    [dim]veritydb cluster status cluster                 a table that lives, until Control-C[/dim]
-    [dim]veritydb cluster status client --json           from another machine, with a client's folder[/dim]
 
     Members are asked where clients are, so nothing else has to be open. Where nobody looks at a terminal, it is shown
     once. Exit code 0: every member is ready; 1: the group commits, and not every member is ready; 7: it cannot commit.

@@ -24,11 +24,11 @@ app = typer.Typer(help="Durable consumers and projections of a database.", no_ar
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The consumer.", show_default=False)]
 
 
-@app.command("list")
+@app.command("list", epilog="veritydb consumers list clinic.db")
 def list_(database: Database, key_file: KeyFile = None, register: Register = None, json: Json = False) -> None:
     """List the consumers and projections, with the last transaction that each has taken something from.
 
-    Later ones may hold nothing for it: what waits for a consumer, `veritydb consumers lag` counts.
+    Later ones may hold nothing for it: what waits for a consumer, veritydb consumers lag counts.
     """
     with _opened(database, key_file, register) as work:
         consumers, projections = work.consumers(), work.projections()
@@ -54,7 +54,7 @@ def list_(database: Database, key_file: KeyFile = None, register: Register = Non
     Console(highlight=False).print(table if table.row_count else "There are none.")
 
 
-@app.command()
+@app.command(epilog="veritydb consumers lag clinic.db billing")
 def lag(
     database: Database, name: Name, key_file: KeyFile = None, register: Register = None, json: Json = False
 ) -> None:
@@ -86,7 +86,13 @@ def lag(
     )
 
 
-@app.command()
+@app.command(
+    epilog=(
+        "veritydb consumers reset clinic.db billing --to -1       from the first transaction on\n\n"
+        "veritydb consumers reset clinic.db billing --to now      what waits is skipped\n\n"
+        "veritydb consumers reset clinic.db billing --forget"
+    )
+)
 def reset(
     database: Database,
     name: Name,

@@ -27,7 +27,12 @@ def _flag(name: str, metavar: str, what: str) -> Any:
     )  # fmt: skip
 
 
-@app.command()
+@app.command(
+    epilog=(
+        "veritydb node run --config cluster/node-1/node.toml\n\n"
+        "veritydb node run --config node.toml --log-format json --metrics 127.0.0.1:7410"
+    )
+)
 def run(
     context: typer.Context,
     config: Annotated[Path | None, _flag("config", "FILE", "node.toml of this member.")] = None,
@@ -49,9 +54,6 @@ def run(
     disk_reserve: Annotated[Text, _flag("disk-reserve", "MIB", "Below that much free space, say so.")] = None,
 ) -> None:
     """Run a node until SIGTERM or Control-C.
-
-    [dim]veritydb node run --config cluster/node-1/node.toml[/dim]
-    [dim]veritydb node run --config node.toml --log-format json --metrics 127.0.0.1:7410[/dim]
 
     Each setting may be in node.toml, in a variable (VERITYDB_NODE_LOG_FORMAT=json), or a flag; a flag counts most, the
     file least. docs/reference/node.md tells what each is.

@@ -44,17 +44,14 @@ class DataClassName(StrEnum):
     deidentified = "deidentified"
 
 
-@app.command("list")
+@app.command("list", epilog="veritydb streams list --cluster cluster/admin")
 def list_(
     cluster: Cluster,
     everything: Annotated[bool, typer.Option("--all", help="Those that were dropped as well.")] = False,
     timeout: Timeout = 10.0,
     json: Json = False,
 ) -> None:
-    """List the streams, with where each may be kept and how many transactions it has.
-
-    [dim]veritydb streams list --cluster cluster/admin[/dim]
-    """
+    """List the streams, with where each may be kept and how many transactions it has."""
     with _opened(cluster, timeout) as directory:
         entries = [entry for entry in directory if everything or not entry.info.dropped]
     if json:
@@ -77,7 +74,7 @@ def list_(
     Console(highlight=False).print(table if table.row_count else "There are none.")
 
 
-@app.command()
+@app.command(epilog="veritydb streams create --cluster cluster/client clinic --class phi --region eu-central-1")
 def create(
     cluster: Cluster,
     name: Name,
@@ -88,10 +85,7 @@ def create(
     timeout: Timeout = 10.0,
     json: Json = False,
 ) -> None:
-    """Make a stream. Making it again, alike, changes nothing.
-
-    [dim]veritydb streams create --cluster cluster/client clinic --class phi --region eu-central-1[/dim]
-    """
+    """Make a stream. Making it again, alike, changes nothing."""
     from veritydb.kernel import DataClass, Placement
 
     placement = Placement(DataClass[data_class.name.upper()], region)
@@ -104,7 +98,7 @@ def create(
     write_fields({"stream": f"{name}{' (it was there)' if created.existed else ''}"} | facts | {"name": None})
 
 
-@app.command()
+@app.command(epilog="veritydb streams drop --cluster cluster/admin trial --yes")
 def drop(
     cluster: Cluster,
     name: Name,
@@ -113,8 +107,6 @@ def drop(
     json: Json = False,
 ) -> None:
     """End a stream for ever: nothing is appended any more, and the nodes set its records aside.
-
-    [dim]veritydb streams drop --cluster cluster/admin trial --yes[/dim]
 
     Nothing is deleted: each node moves the records to data/dropped. The name is not used again.
     """
