@@ -304,6 +304,41 @@ class Faults:
                 world.network.cut(links)
         world.after(5 * MILLISECOND, self._take_seat, until, out, links, chance)
 
+    def _late_answer(self, fault: Fault, chance: Chance) -> None:
+        """Who is asked whether a view still runs says yes; that arrives when the next view has committed something."""
+        primary = self.primary()
+        if primary is None:
+            return
+        self._world.count("late answer")
+        others = [other for other in self._world.nodes if other != primary]
+        inward = [(other, primary) for other in others]
+        self._world.network.clog(inward)
+        self._hold_answers(self._world.now + max(fault.lasts, _HOT), primary, inward, [])
+
+    def _hold_answers(
+        self, until: int, old: int, inward: list[tuple[int, int]], outward: list[tuple[int, int]]
+    ) -> None:
+        world, network = self._world, self._world.network
+        replica, now = world.nodes[old].replica, self.primary()
+        ahead = None if now is None else world.nodes[now].replica
+        overtaken = (
+            replica is not None
+            and now != old
+            and ahead is not None
+            and ahead.view_committed
+            and ahead.commit_max > replica.commit_max
+        )
+        if world.people.finishing or world.now >= until or replica is None or overtaken:
+            network.mend(outward)
+            # In between, somebody may ask the old one, who does not know yet.
+            world.after(50 * MILLISECOND, network.let_through, inward, "CommitAck")
+            world.after(60 * MILLISECOND, network.unclog, inward)
+            return
+        if not outward and sum(network.holds_back(link, "CommitAck") for link in inward) > len(inward) // 2:
+            outward = [(old, other) for other, _ in inward]
+            network.cut(outward)
+        world.after(MILLISECOND, self._hold_answers, until, old, inward, outward)
+
     def _member_comes(self, fault: Fault, chance: Chance) -> None:
         self._world.people.wish_more()
 
@@ -366,4 +401,5 @@ class Faults:
         "split epoch": _split_epoch,
         "false alarm": _false_alarm,
         "step down": _step_down,
+        "late answer": _late_answer,
     }

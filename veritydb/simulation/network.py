@@ -105,7 +105,7 @@ class Network:
             self._echo(src, dst, message)
 
     def _echo(self, src: int, dst: int, message: Any) -> None:
-        kind = type(getattr(message, "message", message)).__name__
+        kind = _kind(message)
         if kind in _ECHOED:
             self._said.setdefault((dst, kind), deque(maxlen=_ECHOES)).append((src, message))
         cause = _CAUSES.get(kind)
@@ -154,6 +154,17 @@ class Network:
             for message in self._clogged.pop((src, dst), ()):
                 self._deliver(self._chance.heavy(0, self.weather.delay_scale), src, dst, message)
 
+    def holds_back(self, link: tuple[int, int], kind: str) -> bool:
+        """Whether a message of this kind is held back on this link."""
+        return any(_kind(message) == kind for message in self._clogged.get(link, ()))
+
+    def let_through(self, links: Iterable[tuple[int, int]], kind: str) -> None:
+        """Have what is held back of one kind arrive now; the rest stays where it is."""
+        for link in links:
+            for message in self._clogged.get(link, ()):
+                if _kind(message) == kind:
+                    self._deliver(0, *link, message)
+
     def heal(self) -> None:
         """Be a good network from now on; what is under way stays under way."""
         self._cut.clear()
@@ -164,3 +175,8 @@ class Network:
     def is_cut(self, src: int, dst: int) -> bool:
         """Whether nothing gets through at the moment."""
         return (src, dst) in self._cut
+
+
+def _kind(message: Any) -> str:
+    """Return the name of a message's kind, also of one that is bytes by now."""
+    return type(getattr(message, "message", message)).__name__

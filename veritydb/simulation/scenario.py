@@ -96,7 +96,7 @@ CHANGES = ("member comes", "member comes", "member leaves", "lost disk")
 """What happens to the group itself. Drawn apart from the others, which so stay what they were for a seed."""
 
 
-CORNERS = ("thin superblock", "old wish", "split epoch", "false alarm", "step down")
+CORNERS = ("thin superblock", "old wish", "split epoch", "false alarm", "step down", "late answer")
 """Corners that nothing else gets into. Drawn apart from all others."""
 _OF_CHANGES = ("old wish", "split epoch")
 

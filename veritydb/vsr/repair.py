@@ -87,6 +87,10 @@ class Repairing(Normal):
         self._asked = {header.op for header in missing}
         for header in missing:
             self._ask(GetPrepare(self.epoch, self.view, self.member, header.op, header.checksum))
+        if self._asked_in_vain > PATIENCE and not self._serving:
+            # Nobody has them. A disk that could not read what it had may be able to, after all.
+            for header in missing:
+                self._read_entry(None, header.op, header.checksum)
 
     def _ask(self, message: PeerMessage) -> None:
         """Send to a member drawn by lot."""
@@ -184,8 +188,11 @@ class Repairing(Normal):
         except BadEntry:
             entry = None
         if entry is not None and entry.header.checksum == serving.checksum:
+            repair = Repair(self.epoch, self.view, self.member, entry)
             if serving.dst is not None:
-                self._send(serving.dst, Repair(self.epoch, self.view, self.member, entry))
+                self._send(serving.dst, repair)
+            elif serving.op in self._unwritten:
+                self.on_repair(repair)
             elif serving.op > self.commit_min and serving.op not in self.bodies and self._is_durable(serving.op):
                 self.bodies[serving.op] = entry
                 self._apply()
@@ -193,7 +200,8 @@ class Repairing(Normal):
         slot = self._slot(serving.op)
         if self._durable_checksum(serving.op) == serving.checksum and slot not in self._slots_busy:
             # It was durable here and has rotted. Nobody may hear that it never was.
-            of_this_log = serving.op >= self.chain_min and self._is_durable(serving.op)
+            known = serving.op >= self.chain_min or serving.op <= self.commit_min
+            of_this_log = known and self._is_durable(serving.op)
             self.durable[slot] = None
             self.faulty.add(slot)
             if of_this_log and serving.op > self.checkpoint.op:

@@ -129,14 +129,14 @@ class Storing(Core):
     def _pump_writes(self) -> None:
         """Begin writes in the order of their ops, so many at a time as :mod:`veritydb.vsr.recovery` reckons with.
 
-        And none so far above the first that is not durable: were that one torn by a crash, recovery could not believe
-        that it had been under way together with what is whole above it.
+        And none so far above the first that never was durable here: were that one torn by a crash, recovery could not
+        believe that it had been under way together with what is whole above it.
         """
-        unwritten = sorted(self._unwritten) if len(self._unwritten) > 1 else tuple(self._unwritten)
-        for op in unwritten:
-            if self._entry_writes >= self.options.pipeline_max or op > self.op_max:
-                return
-            if op >= unwritten[0] + self.options.pipeline_max:
+        limit = self.op_max
+        for op in sorted(self._unwritten) if len(self._unwritten) > 1 else tuple(self._unwritten):
+            if op > self.commit_min:
+                limit = min(limit, op + self.options.pipeline_max - 1)
+            if self._entry_writes >= self.options.pipeline_max or op > limit:
                 return
             slot = op % self.options.slots
             entry = self.bodies.get(op)

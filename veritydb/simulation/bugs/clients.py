@@ -43,6 +43,7 @@ BUGS: tuple[Planted, ...] = (
                 "        self._reads_waiting.append(message)\n        if self._probe is None:\n",
             ),
         ),
+        frozenset({"late answer"}),
     ),
     Planted(
         "a primary that leaves its view tells its clients that they failed",
