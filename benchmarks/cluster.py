@@ -6,23 +6,20 @@ processes, the same for everybody. Where a peer is not installed, that is said a
 
 from __future__ import annotations
 
-import multiprocessing
 import statistics
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from benchmarks import postgresql, rqlite
-from benchmarks.etcd import _free_port as free_port
-from benchmarks.measuring import Measured
+from benchmarks.cluster_clients import Crowd, committer
+from benchmarks.measuring import Measured, free_port
 
 CLIENTS = 32
-PROCESSES = 4
 SECONDS = 4.0
 """Of each turn with many clients."""
 ALONE = 300
@@ -162,104 +159,16 @@ def _peers(folder: Path) -> Iterator[dict[str, tuple[str, str]]]:
         yield found
 
 
-def _committer(kind: str, told: str, number: int) -> tuple[Callable[[int], object], Callable[[], object]]:
-    """Return what commits one row, or so many, and what ends it."""
-    text = "x" * 60
-    if kind == "veritydb":
-        import veritydb
-
-        home = Path(told) / f"client-{number}"
-        home.mkdir(exist_ok=True)
-        db = veritydb.connect(
-            home / "t.db",
-            key=bytes(32),
-            cluster=Path(told) / "client",
-            stream=f"stream {number}",
-            timeout=60,
-            check_same_thread=False,
-        )
-        db.execute("CREATE TABLE IF NOT EXISTS t (id INTEGER PRIMARY KEY, client INTEGER, text TEXT)")
-        db.commit()
-
-        def commit(rows: int) -> None:
-            if rows == 1:
-                db.execute("INSERT INTO t (client, text) VALUES (?, ?)", (number, text))
-            else:
-                db.executemany("INSERT INTO t (client, text) VALUES (?, ?)", [(number, text)] * rows)
-            db.commit()
-
-        return commit, db.close
-    if kind == "rqlite":
-        writer = rqlite.Writer(int(told))
-        insert = ["INSERT INTO t (client, text) VALUES (?, ?)", number, text]
-        return lambda rows: writer.execute(*([insert] * rows)), writer.close
-    import psycopg
-
-    connection = psycopg.connect(told)
-
-    def commit_there(rows: int) -> None:
-        with connection.cursor() as cursor:
-            if rows == 1:
-                cursor.execute("INSERT INTO t (client, text) VALUES (%s, %s)", (number, text))
-            else:
-                cursor.executemany("INSERT INTO t (client, text) VALUES (%s, %s)", [(number, text)] * rows)
-        connection.commit()
-
-    return commit_there, connection.close
-
-
 # The clients ---------------------------------------------------------------------------------------------------------
 
 
-def _work(
-    where: tuple[str, str], numbers: list[int], commits: int | None, duration: float, ready: Any, go: Any, results: Any
-) -> None:
-    makers = [_committer(*where, number) for number in numbers]
-    for commit, _ in makers:
-        commit(1)
-    ready.release()
-    go.wait()
-    times: list[list[float]] = [[] for _ in makers]
-
-    def work(at: int) -> None:
-        commit = makers[at][0]
-        end = time.perf_counter() + duration
-        while (commits is None and time.perf_counter() < end) or (commits is not None and len(times[at]) < commits):
-            began = time.perf_counter()
-            commit(1)
-            times[at].append(time.perf_counter() - began)
-
-    threads = [threading.Thread(target=work, args=(at,)) for at in range(len(makers))]
-    started = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    results.put((time.perf_counter() - started, times))
-    for _, close in makers:
-        close()
-
-
 def _run(where: tuple[str, str], clients: int, *, commits: int | None = None, seconds: float = 0.0) -> Turn:
-    context = multiprocessing.get_context("spawn")
-    processes = min(PROCESSES, clients)
-    ready, go, results = context.Semaphore(0), context.Event(), context.Queue()
-    numbers = [list(range(first, clients, processes)) for first in range(processes)]
-    workers = [
-        context.Process(target=_work, args=(where, mine, commits, seconds, ready, go, results)) for mine in numbers
-    ]
-    for worker in workers:
-        worker.start()
-    for _ in workers:
-        ready.acquire()
-    go.set()
-    found = [results.get() for _ in workers]
-    for worker in workers:
-        worker.join()
-    counts = [len(times) for _, each in found for times in each]
-    latencies = sorted(time_ for _, each in found for times in each for time_ in times)
+    with Crowd(where, clients, commits=commits, seconds=seconds) as crowd:
+        found = crowd.go()
+    counts = [len(times) for worked in found for times in worked.times]
+    latencies = sorted(time_ for worked in found for times in worked.times for time_ in times)
     return Turn(
-        sum(counts) / max(elapsed for elapsed, _ in found),
+        sum(counts) / max(worked.seconds for worked in found),
         latencies[len(latencies) // 2] * 1000,
         latencies[int(len(latencies) * 0.99)] * 1000,
         min(counts) / statistics.mean(counts),
@@ -267,7 +176,7 @@ def _run(where: tuple[str, str], clients: int, *, commits: int | None = None, se
 
 
 def _batch(where: tuple[str, str]) -> float:
-    commit, close = _committer(*where, 0)
+    commit, close = committer(*where, 0)
     commit(1)
     began = time.perf_counter()
     commit(BATCH)

@@ -7,14 +7,14 @@ machine; CPU time hardly does, and where nodes and clients share two cores it is
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from benchmarks.cluster import _committer, running
+from benchmarks.cluster import running
+from benchmarks.cluster_clients import PROCESSES, Crowd
 
 THREADS = ("event loop", "disk", "records")
 """What a node's threads are, in the order in which they begin; the rest resolve names and the like."""
@@ -42,68 +42,28 @@ def used(pid: int) -> list[Used]:
     return found
 
 
-def _work(where: tuple[str, str], numbers: list[int], seconds: float, ready: Any, go: Any, results: Any) -> None:
-    import threading
-
-    makers = [_committer(*where, number) for number in numbers]
-    for commit, _ in makers:
-        for _ in range(20):
-            commit(1)
-    ready.release()
-    go.wait()
-    times: list[list[float]] = [[] for _ in makers]
-
-    def work(at: int) -> None:
-        commit = makers[at][0]
-        end = time.perf_counter() + seconds
-        while time.perf_counter() < end:
-            began = time.perf_counter()
-            commit(1)
-            times[at].append(time.perf_counter() - began)
-
-    threads = [threading.Thread(target=work, args=(at,)) for at in range(len(makers))]
-    before = time.process_time()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    results.put((time.process_time() - before, times))
-    for _, close in makers:
-        close()
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clients", type=int, default=1)
-    parser.add_argument("--processes", type=int, default=4)
+    parser.add_argument("--processes", type=int, default=PROCESSES)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--folder", type=Path, default=None)
     parser.add_argument("--hold", action="store_true", help="print the nodes' process ids first")
     told = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=told.folder) as folder, running(Path(folder)) as (where, pids):
-        context = multiprocessing.get_context("spawn")
-        processes = min(told.processes, told.clients)
-        ready, go, results = context.Semaphore(0), context.Event(), context.Queue()
-        numbers = [list(range(first, told.clients, processes)) for first in range(processes)]
-        workers = [
-            context.Process(target=_work, args=(where, mine, told.seconds, ready, go, results)) for mine in numbers
-        ]
-        for worker in workers:
-            worker.start()
-        for _ in workers:
-            ready.acquire()
+    with (
+        tempfile.TemporaryDirectory(dir=told.folder) as folder,
+        running(Path(folder)) as (where, pids),
+        Crowd(where, told.clients, processes=told.processes, seconds=told.seconds, before=20) as crowd,
+    ):
         if told.hold:
-            print("nodes:", *pids, "clients:", *(worker.pid for worker in workers), flush=True)
+            print("nodes:", *pids, "clients:", *crowd.pids, flush=True)
         before = {pid: used(pid) for pid in pids}
         began = time.perf_counter()
-        go.set()
-        found = [results.get() for _ in workers]
+        found = crowd.go()
         took = time.perf_counter() - began
         after = {pid: used(pid) for pid in pids}
-        for worker in workers:
-            worker.join()
-    times = sorted(each for _, lists in found for times in lists for each in times)
+    times = sorted(each for worked in found for times in worked.times for each in times)
     count = len(times)
     print(
         f"{told.clients} clients: {count / took:,.0f} commits/s, p50 {times[count // 2] * 1000:.2f} ms, "
@@ -119,7 +79,7 @@ def main() -> None:
                 name = f"node {number}, {THREADS[at] if at < len(THREADS) else 'other'}"
                 waits, preempted = new.waits - old.waits, new.preempted - old.preempted
                 print(f"{name:24}{seconds / count * 1e6:14.0f}{waits / count:8.2f}{preempted / count:11.2f}")
-    clients = sum(seconds for seconds, _ in found)
+    clients = sum(worked.cpu_seconds for worked in found)
     total += clients
     print(f"{'clients':24}{clients / count * 1e6:14.0f}")
     print(f"{'all':24}{total / count * 1e6:14.0f}")

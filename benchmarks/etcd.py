@@ -6,12 +6,13 @@ import base64
 import http.client
 import json
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+
+from benchmarks.measuring import free_port
 
 SECONDS = 30.0
 """For it to start."""
@@ -26,7 +27,7 @@ def missing() -> str | None:
 def server(folder: Path) -> Iterator[int]:
     """Run one member with its data below ``folder``; yield the port of its clients."""
     place = folder / "etcd"
-    clients, peers = _free_port(), _free_port()
+    clients, peers = free_port(), free_port()
     command = [
         "etcd",
         *("--data-dir", str(place)),
@@ -93,13 +94,6 @@ print(repr(seen), flush=True)
 
 def _text(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
-
-
-def _free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _wait(port: int) -> None:

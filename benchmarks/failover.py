@@ -22,8 +22,7 @@ from typing import NamedTuple
 
 import anyio
 
-from benchmarks.etcd import _free_port as free_port
-from benchmarks.measuring import workplace
+from benchmarks.measuring import free_port, workplace
 from veritydb.cluster.asking import Answered, StatusLine, ask_all
 from veritydb.cluster.clients import group_of
 from veritydb.cluster.config import Address, read_client_config

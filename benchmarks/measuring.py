@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import socket
 import statistics
 import tempfile
 import time
@@ -35,6 +36,14 @@ class Measured:
         if self.floor is None:
             return True
         return self.value <= self.floor if self.at_most else self.value >= self.floor
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 _clock: Callable[[], float] = time.perf_counter

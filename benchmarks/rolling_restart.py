@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.measuring import workplace
+from benchmarks.measuring import free_port, workplace
 
 SLOTS = 1024
 
@@ -68,7 +68,7 @@ def main() -> int:
 
 def measure(folder: Path, rounds: int, clients: int, timeout: float) -> int:
     cluster = str(folder / "cluster")
-    ports = [_free_port() for _ in range(3)]
+    ports = [free_port() for _ in range(3)]
     _veritydb("init", cluster, "--slots", str(SLOTS), *[f"--address=127.0.0.1:{port}" for port in ports])
     _veritydb("start", cluster)
     try:
@@ -118,15 +118,6 @@ def _veritydb(*arguments: str) -> str:
     if done.returncode:
         raise SystemExit(done.stdout + done.stderr)
     return "; ".join(done.stdout.splitlines())
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.etcd import _free_port as free_port
+from benchmarks.measuring import free_port
 
 SECONDS = 60.0
 
