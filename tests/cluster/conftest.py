@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
-from tests.cluster.groups import cluster
+from tests.cluster.groups import SLOTS, cluster, free_port
 from tests.cluster.machines import Machines
+from veritydb.cluster.config import Address
+from veritydb.cluster.founding import found
+from veritydb.cluster.local import members_in
 
 
 @pytest.fixture(scope="session")
@@ -40,3 +44,15 @@ def own_machines(tmp_path, own_nodes):
     made = Machines(tmp_path, own_nodes, "clinic")
     yield made
     made.check()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The folder of a cluster that does not run yet; its members have ended when the test has."""
+    where = tmp_path / "cluster"
+    found(where, {number: Address("127.0.0.1", free_port()) for number in (1, 2, 3)}, slots=SLOTS)
+    yield where
+    for one in members_in(where):
+        pid = one.pid()
+        if pid is not None:
+            os.kill(pid, signal.SIGKILL)

@@ -85,7 +85,7 @@ class Cluster:
         return read_config(self.configs[member])
 
     def group(self) -> Group:
-        return group_of(read_client_config(self.folder / "client"))
+        return group(self.folder)
 
     def log(self, member: int, stream: bytes) -> Log:
         return Log.open(self.config(member).data / "streams" / stream.hex(), read_only=True)
@@ -95,6 +95,11 @@ class Cluster:
             node.kill()
         for node in self.nodes.values():
             node.wait()
+
+
+def group(folder):
+    """The group as the client knows it whose folder a cluster's has."""
+    return group_of(read_client_config(folder / "client"))
 
 
 @contextlib.contextmanager

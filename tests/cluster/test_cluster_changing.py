@@ -4,38 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
-import signal
 import threading
 
 import pytest
 
-from tests.cluster.groups import SLOTS, Stream, free_port
+from tests.cluster.groups import SLOTS, Stream, free_port, group
 from tests.cluster.test_cluster_health import wait_for
 from tests.cluster.test_cluster_processes import command
 from veritydb.cluster.changing import address_books, set_address, with_address
-from veritydb.cluster.clients import group_of
-from veritydb.cluster.config import Address, read_client_config, read_config
-from veritydb.cluster.founding import found
+from veritydb.cluster.config import Address, read_config
 from veritydb.cluster.local import members_in
 from veritydb.errors import ConfigurationError
 from veritydb.log import Log
-
-
-@pytest.fixture
-def folder(tmp_path):
-    where = tmp_path / "cluster"
-    found(where, {number: Address("127.0.0.1", free_port()) for number in (1, 2, 3)}, slots=SLOTS)
-    yield where
-    for one in members_in(where):
-        pid = one.pid()
-        if pid is not None:
-            os.kill(pid, signal.SIGKILL)
-
-
-def group(folder):
-    return group_of(read_client_config(folder / "client"))
 
 
 def status(folder, code=0):

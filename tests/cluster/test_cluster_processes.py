@@ -11,14 +11,9 @@ import sys
 import threading
 import time
 
-import pytest
-
-from tests.cluster.groups import PATIENCE, SLOTS, Stream, free_port
+from tests.cluster.groups import PATIENCE, Stream, group
 from tests.cluster.test_cluster_health import wait_for
 from veritydb.cluster.asking import Answered, Unanswered
-from veritydb.cluster.clients import group_of
-from veritydb.cluster.config import Address, read_client_config
-from veritydb.cluster.founding import found
 from veritydb.cluster.local import LocalMember, members_in
 from veritydb.cluster.overview import Health, overview
 from veritydb.cluster.status import Limits, judge
@@ -36,22 +31,6 @@ def command(*arguments, code=0):
     )
     assert done.returncode == code, (done.stdout, done.stderr)
     return done.stdout + done.stderr
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """A cluster's folder, whose members have ended when the test has."""
-    where = tmp_path / "cluster"
-    found(where, {number: Address("127.0.0.1", free_port()) for number in (1, 2, 3)}, slots=SLOTS)
-    yield where
-    for one in members_in(where):
-        pid = one.pid()
-        if pid is not None:
-            os.kill(pid, signal.SIGKILL)
-
-
-def group(folder):
-    return group_of(read_client_config(folder / "client"))
 
 
 def pids(folder):
