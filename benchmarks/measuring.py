@@ -6,6 +6,8 @@ import os
 import resource
 import socket
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -44,6 +46,20 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+@contextmanager
+def program(text: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """Run a program in a process of its own; yield when it has said that it is ready, and end it afterwards."""
+    with subprocess.Popen(
+        [sys.executable, "-c", text, *map(str, arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            yield process
+        finally:
+            process.kill()
 
 
 _clock: Callable[[], float] = time.perf_counter

@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 import veritydb
 from benchmarks import etcd, postgresql
-from benchmarks.measuring import KEY, Measured
+from benchmarks.measuring import KEY, Measured, program
 from veritydb.subscriptions import open_feed
 
 COUNT = 250
@@ -154,21 +154,8 @@ feed.close()
 """
 
 
-@contextmanager
-def _follower(path: Path, count: int, many: int) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen(
-        [sys.executable, "-c", _FOLLOWER, str(path), str(count), str(many)], stdout=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-            yield process
-        finally:
-            process.kill()
-
-
 def _other_process(db: Any, path: Path, *, begun: bool = False) -> list[float]:
-    with _follower(path, COUNT, 1) as follower:
+    with program(_FOLLOWER, path, COUNT, 1) as follower:
         done = _paced(db, COUNT, begun=begun)
         assert follower.stdout is not None
         seen = json.loads(follower.stdout.readline())
@@ -261,11 +248,8 @@ def _notified(server: str, *, begun: bool = False) -> list[float]:
         )
         db.execute("CREATE TRIGGER tell AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION tell()")
         db.commit()
-        with subprocess.Popen(
-            [sys.executable, "-c", _LISTENER, server, str(COUNT)], stdout=subprocess.PIPE, text=True
-        ) as listener:
+        with program(_LISTENER, server, COUNT) as listener:
             assert listener.stdout is not None
-            assert listener.stdout.readline() == "ready\n"
             done = _paced(db, COUNT, begun=begun)
             seen = json.loads(listener.stdout.readline())
     return [max(0.0, told - committed) * 1000 for told, committed in zip(seen, done, strict=True)]
@@ -273,14 +257,8 @@ def _notified(server: str, *, begun: bool = False) -> list[float]:
 
 def _watched(port: int) -> list[float]:
     """A watch of a prefix, and puts below it, both through the JSON gateway that etcd has."""
-    with (
-        closing(etcd.Writer(port)) as writer,
-        subprocess.Popen(
-            [sys.executable, "-c", etcd.WATCHER, str(port), str(COUNT)], stdout=subprocess.PIPE, text=True
-        ) as watcher,
-    ):
+    with closing(etcd.Writer(port)) as writer, program(etcd.WATCHER, port, COUNT) as watcher:
         assert watcher.stdout is not None
-        assert watcher.stdout.readline() == "ready\n"
         begun: list[float] = []
         for number in range(COUNT):
             begun.append(time.monotonic())
@@ -375,11 +353,11 @@ def _throughput(db: Any, path: Path, rounds: int) -> Iterator[Measured]:
         return burst
 
     def there() -> Burst:
-        with _follower(path, -1, 1_000):
+        with program(_FOLLOWER, path, -1, 1_000):
             return _burst(db)
 
     def one() -> Burst:
-        with _follower(path, -1, 1):
+        with program(_FOLLOWER, path, -1, 1):
             return _burst(db)
 
     for name, with_them in (

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import veritydb
-from benchmarks.measuring import KEY, Measured
+from benchmarks.measuring import KEY, Measured, program
 from veritydb.sse.settings import hash_of
 
 SINGLE = 250
@@ -138,7 +138,7 @@ def _told(db: Any, port: int, pid: int, many: int, count: int, pause: float) -> 
     """Commit at a pace; return each client's wait for each commit in milliseconds, and the server's CPU seconds."""
     out = Path(db.execute("PRAGMA database_list").fetchall()[0][2]).with_suffix(".seen")
     done: dict[int, float] = {}
-    with _process(_CLIENTS, port, many, _API_KEY, out) as clients:
+    with program(_CLIENTS, port, many, _API_KEY, out) as clients:
         before = _cpu(pid)
         begun = time.monotonic()
         for number in range(count):
@@ -158,7 +158,7 @@ def _told(db: Any, port: int, pid: int, many: int, count: int, pause: float) -> 
 
 def _bare(db: Any) -> list[float]:
     done: list[float] = []
-    with _process(_PIPE) as reader:
+    with program(_PIPE) as reader:
         for _ in range(SINGLE):
             db.execute("INSERT INTO t (body) VALUES ('a note of some length, as notes are')")
             done.append(time.monotonic())
@@ -179,22 +179,6 @@ def _say(process: subprocess.Popen[str], line: str) -> None:
 def _cpu(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-@contextmanager
-def _process(program: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen(
-        [sys.executable, "-c", program, *map(str, arguments)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-            yield process
-        finally:
-            process.kill()
 
 
 @contextmanager
