@@ -253,6 +253,23 @@ def _commands() -> dict[str, Any]:
     return typer.main.get_command(app).commands
 
 
+def _leaves(commands: dict[str, Any], before: str) -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for name, one in commands.items():
+        inner = getattr(one, "commands", None)
+        found += [(f"{before} {name}", one)] if inner is None else _leaves(inner, f"{before} {name}")
+    return found
+
+
+def test_the_help_of_each_command_ends_with_examples_each_a_paragraph_of_its_own() -> None:
+    """In the middle of the help they ran together into one paragraph."""
+    for words, one in _leaves(_commands(), "veritydb"):
+        paragraphs = (one.epilog or "").split("\n\n")
+        assert [each for each in paragraphs if each.startswith(words)], words
+        assert "\n" not in "".join(paragraphs), words
+        assert f"{words} " not in one.help, words
+
+
 def test_the_page_of_the_command_line_lists_the_commands() -> None:
     text = (REFERENCE / "cli.md").read_text(encoding="utf-8")
     listed = re.findall(r"^veritydb (\w+) ", text, re.MULTILINE)
