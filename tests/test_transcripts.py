@@ -7,6 +7,7 @@ table) and, indented below each, what the real replicas did. ``pytest tests/test
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from tests.support.stage import Stage
 
 _FILES = sorted((Path(__file__).parent / "transcripts").glob("*.txt"))
+_INTERNALS = Path(__file__).parents[1] / "docs" / "internals"
 
 
 def played(text: str) -> str:
@@ -39,5 +41,15 @@ def test_the_replicas_do_what_is_written(path: Path, request: pytest.FixtureRequ
     assert now == path.read_text()
 
 
-def test_there_are_transcripts() -> None:
-    assert len(_FILES) >= 12
+def _named(text: str) -> set[str]:
+    return set(re.findall(r"\(\.\./\.\./tests/transcripts/([a-z-]+)\.txt\)", text))
+
+
+def test_each_bug_that_was_found_and_each_corner_is_shown_by_a_transcript_that_there_is() -> None:
+    found = (_INTERNALS / "simulation.md").read_text().partition("\n## What it found\n")[2].partition("\n## ")[0]
+    rows = [line for line in found.splitlines() if line.startswith("| ")][1:]
+    corners = (_INTERNALS / "vsr.md").read_text().partition("\n## Corners, played\n")[2].partition("\n## ")[0]
+
+    assert [row for row in rows if not _named(row)] == []
+    assert rows
+    assert _named(found) | _named(corners) == {path.stem for path in _FILES}

@@ -53,11 +53,6 @@ def test_a_learner_that_is_far_behind_is_not_taken_yet() -> None:
     assert "ask again when it has caught up" in told[0]
 
 
-def test_a_wish_of_an_epoch_that_is_over_is_refused() -> None:
-    told = grown().hear(2, Reconfigure(PEOPLE, 1, (0, 1, 2), 0))
-    assert "this was asked for in epoch 0, and this is epoch 1" in told[0]
-
-
 def test_no_more_learners_are_remembered_than_there_is_room_for() -> None:
     stage = group("pass 12", options="learners_max=1")
     assert "StartView" in stage.hear(1, GetView(0, 1, 9, 0))[0], "it is answered all the same"
@@ -247,41 +242,6 @@ def test_who_is_in_no_view_change_does_not_join_and_knows_nothing_of_views_to_co
 # ---- a snapshot instead of what nobody has any more
 
 
-def _long_gone(*lines: str) -> Stage:
-    """Return a group that has grown and gone on beyond a checkpoint since; member 0 heard nothing of it."""
-    stage = group("pass 12", "cut 0->1 0->2 1->0 2->0 0->3 3->0", options="checkpoint_interval=5 slots=24")
-    stage.play(*lines, "members 1 0 1 2 3", "pass 30")
-    stage.play(*[line for number in range(12) for line in (f"ask 2 {number}", "pass 3")])
-    assert stage.replicas[1].checkpoint.op > stage.replicas[0].head + 5
-    # It can talk to 1 alone, which is not the primary.
-    stage.play("heal", "cut 0->2 2->0 0->3 3->0")
-    return stage
-
-
-def test_who_has_missed_more_than_there_is_gets_a_snapshot_of_the_later_epoch() -> None:
-    stage = _long_gone()
-    stage.play("expire 0 exit_resend", "pass 80")
-    replica = stage.replicas[0]
-    assert replica.epoch == 1
-    assert replica.commit_min >= stage.replicas[1].checkpoint.op
-    stage.play("heal", "pass 60")
-    assert replica.status is Status.NORMAL
-    assert replica.commit_min == stage.replicas[2].commit_min
-
-
-def test_an_epoch_whose_end_is_still_told_may_need_a_snapshot_all_the_same() -> None:
-    """The checkpoint lies before the op that ended it, and is too far from what is here."""
-    stage = group("pass 12", "cut 0->1 0->2 1->0 2->0 0->3 3->0", options="checkpoint_interval=5 slots=24")
-    stage.play(*[line for number in range(11) for line in (f"ask 1 {number}", "pass 3")])
-    stage.play("members 1 0 1 2 3", "pass 30")
-    teller = stage.replicas[1]
-    last = teller._ended[0].headers[0]
-    assert stage.replicas[0].commit_min + 5 < teller.checkpoint.op < last.op
-    stage.play("heal", "cut 0->2 2->0 0->3 3->0", "expire 0 exit_resend", "pass 80")
-    assert stage.replicas[0].epoch == 1
-    assert stage.replicas[0].commit_min >= last.op
-
-
 def test_a_fetched_snapshot_that_gave_way_to_an_own_checkpoint_is_forgotten_if_nobody_needs_it() -> None:
     replica = group(members="3").replicas[0]
     assert replica._sync is None
@@ -301,15 +261,6 @@ def test_who_is_two_epochs_behind_is_told_of_the_last_end() -> None:
 
 
 # ---- views of which somebody speaks who has no say in them
-
-
-def test_who_only_follows_disturbs_nobody_by_counting_views() -> None:
-    """Seed 26000049: a learner had counted a view at the end of an epoch, and all asked for that view for ever."""
-    stage = group("pass 12")
-    replica = stage.replicas[0]
-    for log_view in (4, 5):
-        assert stage.hear(0, Ping(0, 5, 3, log_view, 1, 1, POINT, 1)) == [], "but a Pong, of which nothing is told"
-    assert max(replica.view, replica._wanted_view) == 1
 
 
 def test_who_waits_for_a_view_still_asks_for_what_it_misses_of_the_one_that_runs() -> None:

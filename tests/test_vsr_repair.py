@@ -10,7 +10,7 @@ from tests.support.groups import MEMBERS, at_a_checkpoint, entry_of, fetching, g
 from tests.support.members import POINT, chain
 from tests.support.stage import Stage
 from veritydb.vsr.core import Status
-from veritydb.vsr.effects import ReadDone, Retained
+from veritydb.vsr.effects import ReadDone
 from veritydb.vsr.entry import Entry
 from veritydb.vsr.messages import (
     GetHeaders,
@@ -18,36 +18,11 @@ from veritydb.vsr.messages import (
     GetSnapshot,
     Headers,
     JoinView,
-    PrepareOk,
     Repair,
     SnapshotChunk,
     StartView,
     Suffix,
 )
-
-# ---- writing
-
-
-def test_nothing_is_written_so_far_above_what_is_missing_that_a_crash_would_leave_doubt() -> None:
-    """Seeds 900001484, 900002230: an op torn by a crash, and whole ones so far above that it could have been lost.
-
-    Its member then did not know its log's end; with one disk lost elsewhere the group stood still.
-    """
-    stage = group("slow 0 entry", options="pipeline_max=3")
-    for name in "abcdefg":
-        stage.play(f"ask 1 {name}", "pass 1")
-        writes = stage.held[0]
-        for write in [write for write in writes if write.key != 2]:
-            writes.remove(write)
-            stage._written(0, write)
-    assert stage.replicas[1].commit_min == 8, "the others have gone on"
-    assert [header.op for header in stage.replicas[0].durable if header is not None and header.op] == [1, 3, 4]
-
-    stage.play("crash 0", "rot 0 entry 2", "start 0")
-    assert not stage.replicas[0].head_uncertain
-    stage.play("pass 40")
-    assert stage.replicas[0].commit_min == stage.replicas[1].commit_min
-
 
 # ---- repair
 
@@ -79,25 +54,6 @@ def test_headers_are_taken_as_far_as_they_connect_and_asked_for_in_pieces() -> N
     assert stage.hear(0, GetHeaders(0, 1, 2, 2, 3)) == [], "these it has not got itself"
     stage.play("pass 12")
     assert replica.commit_min == 9
-
-
-def test_who_is_heard_by_backups_alone_gets_from_them_what_it_misses() -> None:
-    """Seed 31000041: it heard its primary, and was not heard by it."""
-    stage = group("cut 1->0", "ask 1 a", "pass 2", "heal", "cut 0->1", "pass 60")
-    assert stage.replicas[0].commit_min == stage.replicas[1].commit_min == 2
-
-
-def test_what_connects_the_log_need_not_be_asked_for_where_it_is_on_disk() -> None:
-    """Seed 650735274071: nobody had the header in memory any more, and the one who had its entry did not look."""
-    stage = group(
-        "ask 1 a", "deliver 1->0", "ask 1 b", "deliver 1->0", "cut 1->0", "pass 6", "ask 1 c", "ask 1 d", "pass 6"
-    )
-    replica, others = stage.replicas[0], stage.replicas[1].headers
-    assert (replica.head, replica.commit_min, max(others)) == (3, 1, 5)
-    stage.hear(0, start_view(4, [Entry(others[5], b"")], commit=5))
-    assert (replica.chain_min, replica._unwritten) == (5, {5}), "it is not known what op 4 is"
-    stage.hear(0, Headers(0, 4, 1, (others[4],)))
-    assert (replica.chain_min, replica._unwritten) == (0, {4, 5})
 
 
 def test_headers_are_sent_as_far_as_they_are_here() -> None:
@@ -207,31 +163,6 @@ def test_what_is_below_the_checkpoint_and_has_rotted_is_not_asked_for() -> None:
     assert not replica._unwritten
 
 
-def test_nothing_is_acknowledged_above_an_op_that_never_was_here_though_its_slot_is_faulty() -> None:
-    """Op 4 has rotted; op 28 is to have its slot, and op 29 is on disk before it."""
-    lines = [line for number in range(26) for line in (f"ask 1 {number}", "pass 2")]
-    stage = group(*lines, options="cached_max=1 checkpoint_interval=5 slots=24")
-    replica = stage.replicas[0]
-    assert (replica.head, replica.checkpoint.op) == (27, 25)
-    held = replica.durable[4]
-    assert held is not None
-    stage.disks[0].entries[4] = None
-    stage.hear(0, GetPrepare(0, 1, 2, 4, held.checksum))
-    assert replica.faulty == {4}
-    stage.play("hold 0", "ask 1 x", "deliver 1->0", "ask 1 y", "deliver 1->0")
-    writes = stage.held[0]
-    assert writes is not None
-    assert [write.key for write in writes] == [4, 5]
-    writes.reverse()
-    stage.play("finish 0 1")
-    writes.reverse()
-    stage.play("finish 0 1")
-    assert replica._durable_checksum(29) is not None
-    assert not any(isinstance(message, PrepareOk) for _, _, message in stage.under_way)
-    stage.play("release 0")
-    assert [message.op for _, _, message in stage.under_way if isinstance(message, PrepareOk)] == [28, 29]
-
-
 def test_what_is_read_and_was_replaced_meanwhile_has_not_rotted() -> None:
     stage = _with_little_memory()
     replica = stage.replicas[0]
@@ -339,16 +270,6 @@ def test_a_snapshot_with_a_piece_of_another_is_fetched_from_the_beginning() -> N
     assert stage.replicas[0].commit_min == stage.replicas[1].commit_min
 
 
-def test_whoever_sent_a_piece_is_asked_for_the_next_until_none_comes() -> None:
-    """Seeds 900000065, 900002115: each piece was asked for by lot, so most of them of members that were cut off."""
-    stage, point = fetching()
-    for offset, source in enumerate((1, 2, 2, 1, 1, 2, 1, 2)):
-        told = stage.hear(0, SnapshotChunk(0, 1, source, point.root, offset, point.size, b"x"))
-        assert told == [f"0 -> {source}  GetSnapshot from byte {offset + 1}"]
-    stage.play("cut 0->1", "pass 40")
-    assert stage.replicas[0].state is not None, "another one is asked where the last one is silent"
-
-
 def test_a_snapshot_that_was_overtaken_is_not_installed() -> None:
     stage, point = fetching()
     replica = stage.replicas[0]
@@ -365,27 +286,6 @@ def test_a_snapshot_that_is_being_fetched_is_not_begun_anew() -> None:
     replica._fetch(point)
     assert replica._out == []
     assert replica._fetching == point
-
-
-def test_a_snapshot_that_comes_while_ones_own_is_being_written_is_asked_for_again() -> None:
-    """Member 0 is at its first checkpoint, and slow; the others have gone on to their third."""
-    stage = group("slow 0 snapshot", options="checkpoint_interval=5 slots=24 pipeline_max=4")
-    ask = [line for name in "abcdefgh" for line in (f"ask 1 {name}", "pass 2")]
-    stage.play(*ask)
-    replica = stage.replicas[0]
-    assert replica.commit_min == replica.op_max == 9
-    assert replica.checkpoint.op == 0
-    own = replica._next_checkpoint
-    assert own is not None
-    stage.play("cut 1->0 2->0", *ask, "heal")
-    assert stage.replicas[1].checkpoint.op == 15
-    stage.play("pass 30")
-    assert replica._next_checkpoint == own, "without it there is no room in the journal, whatever becomes of the other"
-    stage.play("finish 0 1")
-    assert replica.checkpoint == own
-    stage.play("release 0", "pass 40")
-    assert replica.checkpoint.op == 15
-    assert replica.commit_min == stage.replicas[1].commit_min
 
 
 def test_it_can_be_seen_which_outputs_a_checkpoint_waits_for() -> None:
@@ -427,18 +327,6 @@ def test_a_checkpoint_of_ones_own_goes_before_one_that_is_being_fetched() -> Non
     assert replica.commit_min == 10
 
 
-def test_a_snapshot_that_was_fetched_waits_for_the_outputs_of_what_has_been_applied_since() -> None:
-    stage = group("slow 0 snapshot", options="checkpoint_interval=5 slots=24 pipeline_max=4")
-    stage.play(*[line for name in "abcdefgh" for line in (f"ask 1 {name}", "pass 2")])
-    replica = stage.replicas[0]
-    replica.retained = 4  # Its write began when its op was not applied here yet.
-    stage.play("finish 0", "release 0", "pass 4")
-    assert replica.checkpoint.op == 0
-    stage.happen(0, Retained(5))
-    stage.play("pass 4")
-    assert replica.checkpoint.op == 5
-
-
 def test_a_snapshot_that_comes_while_the_superblock_is_written_with_ones_own_is_asked_for_again() -> None:
     stage = at_a_checkpoint()
     replica = stage.replicas[0]
@@ -477,21 +365,6 @@ def test_bodies_that_came_back_late_go_with_the_checkpoint() -> None:
     stage.play(*[line for name in "cdefgh" for line in (f"ask 1 {name}", "pass 4")])
     assert replica.checkpoint.op == 8
     assert 2 not in replica.bodies
-
-
-def test_what_has_rotted_and_is_not_of_the_log_any_more_is_not_repaired() -> None:
-    """Seed 17000016: an op that a view had dropped was on disk; somebody asked for it, and it could not be read."""
-    stage = group("cut 1->0 1->2 0->1 2->1", "ask 1 a")
-    replica = stage.replicas[1]
-    dropped = replica.durable[2]
-    assert dropped is not None
-    assert replica.head == 2
-    stage.hear(1, start_view(5, [Entry(replica.headers[1], b"")], commit=1))
-    assert (replica.head, replica.durable[2]) == (1, dropped)
-    stage.disks[1].entries[2] = None
-    stage.hear(1, GetPrepare(0, 5, 2, 2, dropped.checksum))
-    assert replica.faulty == {2}
-    assert not replica._unwritten
 
 
 def test_what_is_known_to_have_rotted_is_not_read_again() -> None:

@@ -12,12 +12,13 @@ says so, writes end at once unless it holds them. ``tests/test_transcripts.py`` 
 ``changed M CLIENT``        a request with the number of its last one, and another command
 ``unknown M CLIENT [VIEW]`` a request of a session that nobody knows, from a client that has heard of that view
 ``read M CLIENT``           a question for the committed head of a stream
-``members M 0 1 ..``        somebody asks member M for these members
+``members M 0 1 ..``        somebody asks member M for these members; ``old E`` at the end: asked so in epoch E
 ``deliver [A->B] [KIND]``   what is under way on these links arrives (all links, all kinds), not what it brings about
 ``drop [A->B] [KIND]``      it is lost
 ``repeat [A->B] KIND``      the last such message that was under way arrives once more
 ``hold M``, ``finish M [N]``  member M's writes stay unfinished; its oldest N of them, or all, are done
-``slow M ZONE``             its writes to that zone stay unfinished, until ``release M``
+``slow M ZONE [SLOT]``      its writes to that zone, or to that slot of it, stay unfinished, until ``release M``
+``slow M outputs``          what its commits put out is not kept as records, until ``release M``
 ``lose M``, ``fail M``      its oldest unfinished write is reported done and is not there; fails
 ``release M``               all of its writes are done, and later ones are at once again
 ``expire M TIMER``          a timer runs out
@@ -98,7 +99,8 @@ class Stage:
         self.past: list[tuple[int, int, Any]] = []
         self.cuts: set[tuple[int, int]] = set()
         self.held: dict[int, list[Write] | None] = {}
-        self.slow: dict[int, Zone] = {}
+        self.slow: dict[int, tuple[Zone, int | None]] = {}
+        self.unkept: dict[int, int] = {}
         self.clients: dict[str, _Client] = {}
         self.committed: dict[int, bytes] = {}
         self.quiet = set(_QUIET)
@@ -217,6 +219,9 @@ class Stage:
 
     def do_members(self, member: str, *members: str) -> None:
         epoch = self.replicas[int(member)].epoch
+        if "old" in members:
+            *members, _, old = members
+            epoch = int(old)
         self._step(int(member), Arrived(Reconfigure(b"people".ljust(16, b"."), 1, tuple(map(int, members)), epoch)))
 
     def do_deliver(self, *words: str) -> None:
@@ -244,8 +249,11 @@ class Stage:
     def do_hold(self, member: str) -> None:
         self.held[int(member)] = []
 
-    def do_slow(self, member: str, zone: str) -> None:
-        self.slow[int(member)] = Zone[zone.upper()]
+    def do_slow(self, member: str, zone: str, slot: str | None = None) -> None:
+        if zone == "outputs":
+            self.unkept[int(member)] = 0
+            return
+        self.slow[int(member)] = Zone[zone.upper()], None if slot is None else int(slot)
         self.held[int(member)] = []
 
     def do_finish(self, member: str, number: str = "1000") -> None:
@@ -259,6 +267,8 @@ class Stage:
         self.slow.pop(int(member), None)
         self.do_finish(member)
         self.held[int(member)] = None
+        if op := self.unkept.pop(int(member), 0):
+            self._step(int(member), Retained(op))
 
     def do_lose(self, member: str) -> None:
         write = self._oldest(member)
@@ -291,6 +301,8 @@ class Stage:
                 self._put(number, write)
         del self.replicas[number]
         self.held[number] = None
+        self.slow.pop(number, None)
+        self.unkept.pop(number, None)
         self.under_way = [letter for letter in self.under_way if letter[1] != number]
 
     def do_start(self, member: str) -> None:
@@ -409,12 +421,16 @@ class Stage:
                 return
             if isinstance(effect, Write):
                 held = self.held[member]
-                if held is None or self.slow.get(member, effect.zone) is not effect.zone:
+                zone, slot = self.slow.get(member, (effect.zone, None))
+                if held is None or zone is not effect.zone or slot not in (None, effect.key):
                     self._written(member, effect)
                 else:
                     held.append(effect)
             elif isinstance(effect, Committed):
-                self._step(member, Retained(effect.header.op))
+                if member in self.unkept:
+                    self.unkept[member] = effect.header.op
+                else:
+                    self._step(member, Retained(effect.header.op))
             elif isinstance(effect, Read):
                 self._step(member, ReadDone(effect.token, self.disks[member].entries[int(effect.key)]))  # type: ignore[arg-type]  # a read of the journal is of an entry, which is bytes
 
