@@ -9,13 +9,15 @@ import socket
 import struct
 import threading
 
+import anyio
 import pytest
 import uvloop
 
 from tests.cluster.groups import free_port
+from veritydb.cluster import dialling
 from veritydb.cluster.certificates import context
 from veritydb.cluster.config import Address, read_config
-from veritydb.cluster.dialling import dial, hand_over
+from veritydb.cluster.dialling import Dialler, dial, hand_over
 from veritydb.cluster.founding import found
 
 
@@ -83,3 +85,28 @@ def test_nobody_listens_there(tls):
             await dial(Address("127.0.0.1", free_port()))
 
     uvloop.run(main())
+
+
+def test_a_peer_that_speaks_again_is_dialled_at_once(tls, monkeypatch):
+    """It was waited for up to a second; a member that was restarted heard nothing meanwhile and wanted another view."""
+    monkeypatch.setattr(dialling, "RETRY_SECONDS", (3600.0, 3600.0))
+    address = Address("127.0.0.1", free_port())
+    refused = []
+
+    async def main():
+        dialler = Dialler(1, {1: address, 2: address}, tls, filled=refused.append, gone=refused.append)
+        async with anyio.create_task_group() as tasks:
+            dialler.start(tasks)
+            with anyio.fail_after(30):
+                while not refused:
+                    await anyio.sleep(0.01)
+                with socket.create_server(address) as listener:
+                    listener.setblocking(False)
+                    dialler.heard(3)  # Nobody whom one dials.
+                    dialler.heard(2)
+                    accepted, _ = await asyncio.get_running_loop().sock_accept(listener)
+                    accepted.close()
+            tasks.cancel_scope.cancel()
+
+    asyncio.run(main())
+    assert refused == [2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 import time
 
 import pytest
@@ -136,6 +137,21 @@ def test_who_is_in_a_hurry_does_not_wait_longer_than_for_what_is_missing(kept, m
     kept.keeper.put(Caught(STREAM, tuple(effect.record for effect in effects[1:3])))
     assert kept.retained.get(timeout=30) == 5
     assert kept.keeper.missing == {}
+
+
+def test_it_is_said_when_it_is_not_known_yet_what_is_missing(kept, monkeypatch):
+    """A member that has just installed a snapshot said for a moment that it was ready, and then that it was not."""
+    go_on = threading.Event()
+    expect = kept.store.expect
+    monkeypatch.setattr(kept.store, "expect", lambda *each: (go_on.wait(30), expect(*each)))
+    (effect,) = records(1)
+    assert not kept.keeper.is_looking
+    kept.keeper.put(Expected({STREAM: End(1, effect.hash)}))
+    assert kept.keeper.is_looking
+    assert not kept.keeper.missing
+    go_on.set()
+    wait_for(lambda: not kept.keeper.is_looking)
+    assert kept.keeper.missing
 
 
 def test_ops_are_retained_after_a_while(kept, monkeypatch):

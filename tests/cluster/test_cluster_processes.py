@@ -102,10 +102,11 @@ def test_a_rolling_restart_fails_no_command_of_those_who_wait_ten_seconds(folder
             thread.join()
     assert not failures, failures
     assert sorted(line.split(":")[0] for line in lines) == ["member 1", "member 2", "member 3"]
-    if json.loads(command("status", folder, "--json"))["view"] <= told["view"] + 1:
-        # Only the primary's own restart has changed the view; on a busy machine it may have changed before.
-        assert lines[-1].startswith(f"member {primary}: restarted as primary, ready after ")
-        assert [line.split(":")[0] for line in lines[:2]] == [f"member {one}" for one in (1, 2, 3) if one != primary]
+    # Whoever is primary goes last, each time it is looked; on a busy machine it may become another one meanwhile.
+    assert all(": restarted as backup, ready after " in line for line in lines[:2]), lines
+    changes = json.loads(command("status", folder, "--json"))["view"] - told["view"]
+    expected = f"member {primary}: restarted as primary, ready after "
+    assert changes > (" as primary, " in lines[-1]) or lines[-1].startswith(expected), lines
     assert not set(pids(folder)) & set(before)
     for stream in streams:
         assert stream.session.read_head(stream.name, timeout=PATIENCE) == (stream.next_offset, stream.hash)

@@ -92,6 +92,7 @@ def test_nothing_is_wrong_with_a_node_that_is_well():
         ({"commit_group": 10 + LIMITS.behind_ops}, set()),
         ({"commit_group": 11 + LIMITS.behind_ops}, {State.BEHIND}),
         ({"records_missing": 1}, {State.RECORDS_MISSING}),
+        ({"records_unknown": True}, {State.RECORDS_MISSING}),
         ({"overdue_seconds": OVERDUE_SECONDS}, set()),
         ({"overdue_seconds": OVERDUE_SECONDS + 1}, {State.JOURNAL_NEARLY_FULL}),
         ({"disk_free": (100 << 20) - 1}, {State.DISK_NEARLY_FULL}),

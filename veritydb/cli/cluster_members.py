@@ -108,7 +108,8 @@ def replace_disk(folder: Folder, member: Number, timeout: Timeout = 300.0, json:
     here = any(one.pid() is not None for one in local.values())
     if here:
         local[member].start()
-        _until_ready(folder, member, timeout)
+        # The others, too: the new disk begins in a later view, to which they follow. Not who was missing before.
+        _until_ready(folder, {member, *(one.member for one in seen.members if one.counts and one.is_ready)}, timeout)
     if json:
         write_json({"member": member, "disk": str(home), "started": here})
     elif here:
@@ -131,7 +132,7 @@ def _look(folder: Path) -> Overview:
     return anyio.run(look)
 
 
-def _until_ready(folder: Path, member: int, seconds: float) -> None:
+def _until_ready(folder: Path, members: set[int], seconds: float) -> None:
     import anyio
 
     from veritydb.cluster.watching import Watch
@@ -140,7 +141,7 @@ def _until_ready(folder: Path, member: int, seconds: float) -> None:
 
     async def wait() -> None:
         async with Watch(group) as watch:
-            await watch.until_ready({member}, seconds)
+            await watch.until_ready(members, seconds)
 
     anyio.run(wait)
 

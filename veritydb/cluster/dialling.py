@@ -83,6 +83,16 @@ class Dialler:
         link = self._links.get(member)
         return None if link is None else link.connection
 
+    def heard(self, member: int) -> None:
+        """Who has just begun to speak here listens, too: it is dialled now, not after the pause since the last failure.
+
+        A member that was restarted and hears nothing wants to leave the view, and then any other one that has not heard
+        the primary for a moment is enough for a view change.
+        """
+        link = self._links.get(member)
+        if link is not None:
+            link.heard.set()
+
     async def _speak_to(self, member: int, link: _Link) -> None:
         """Keep a connection to a peer, for what there is to tell it, for as long as it is one."""
         pause = RETRY_SECONDS[0]
@@ -104,8 +114,11 @@ class Dialler:
             if time.monotonic() - began > RETRY_SECONDS[1]:
                 pause = RETRY_SECONDS[0]
                 continue  # At once: whether it is gone or only the connection, dialling tells.
-            await anyio.sleep(pause)
-            pause = min(2 * pause, RETRY_SECONDS[1])
+            waited, pause = pause, min(2 * pause, RETRY_SECONDS[1])
+            with anyio.move_on_after(waited):
+                await link.heard.wait()
+                pause = RETRY_SECONDS[0]
+            link.heard.clear()
 
 
 async def dial(address: Address) -> socket.socket:
@@ -162,3 +175,5 @@ class _Link:
 
     def __init__(self) -> None:
         self.connection: Frames | None = None
+        self.heard = asyncio.Event()
+        """Whether the peer has begun to speak since it was dialled last."""

@@ -84,11 +84,14 @@ class Keeper:
         self._waiting: dict[bytes, list[tuple[float, FetchRecords]]] = {}
         """By stream, who waits for its next record, and until when."""
         self.missing: dict[bytes, Missing] = {}
+        self._expected = self._looked = 0
         self._thread = threading.Thread(target=self._run, name="veritydb-records", daemon=True)
         self._thread.start()
 
     def put(self, order: Order) -> None:
         """Have it done, in order, now."""
+        if isinstance(order, Expected):
+            self._expected += 1
         self._orders.append(order)
         self._wakes.put(None)
 
@@ -107,6 +110,11 @@ class Keeper:
     def queued(self) -> int:
         """Orders that have not been carried out."""
         return len(self._orders)
+
+    @property
+    def is_looking(self) -> bool:
+        """Whether it is not known yet what is missing: a state of the kernel was put that nobody has looked at."""
+        return self._looked != self._expected
 
     def close(self) -> None:
         """Keep what was put, make it durable, and end."""
@@ -157,6 +165,7 @@ class Keeper:
                 for stream, end in order.ends.items():
                     self._store.expect(stream, end)
                 self.missing = dict(self._store.missing)
+                self._looked += 1
             elif isinstance(order, Hurry):
                 self._is_hurried = True
                 self._flush()

@@ -509,6 +509,9 @@ class Node:
                 self._asked[message.client] = (message.number, time.perf_counter())
         else:
             self._observer.heard(message)
+            if not guest.is_peer:
+                guest.is_peer = True
+                self._dialler.heard(message.src)  # type: ignore[union-attr]  # as below
         self._step(Arrived(message))  # type: ignore[arg-type]  # the wire lets nothing else in
 
 
@@ -534,3 +537,5 @@ class _Guest:
     def __init__(self) -> None:
         self.visitor: Visitor | None = None
         self.clients: set[bytes] = set()
+        self.is_peer = False
+        """Whether a member speaks."""

@@ -211,6 +211,7 @@ class Observer:
             streams=len(state.streams) if state is not None else 0,
             sessions=len(state.sessions) if state is not None else 0,
             records_missing=len(self._keeper.missing),
+            records_unknown=self._keeper.is_looking,
             records_waiting=self._keeper.queued,
             disk_free=self._disk[0],
             disk_size=self._disk[1],

@@ -121,6 +121,8 @@ class Observed(NamedTuple):
     peers: Mapping[int, Peer]
     addresses: Mapping[int, str] = {}  # nobody writes into it
     """Where it finds the members: for clients that were told of others when there were others."""
+    records_unknown: bool = False
+    """Whether it has yet to look which records are missing."""
 
     @property
     def lag(self) -> int:
@@ -194,6 +196,8 @@ def _of_itself(seen: Observed, limits: Limits) -> list[tuple[State, str]]:
         found.append((State.BEHIND, f"{seen.lag} committed ops are not applied here"))
     if seen.records_missing:
         found.append((State.RECORDS_MISSING, f"records of {seen.records_missing} streams are being fetched"))
+    elif seen.records_unknown:
+        found.append((State.RECORDS_MISSING, "it has got a snapshot, and looks which records are missing"))
     if seen.overdue_seconds > OVERDUE_SECONDS:
         why = f"{seen.journal_used} of {seen.journal_size} ops, and no checkpoint for {seen.overdue_seconds:.0f} s"
         found.append((State.JOURNAL_NEARLY_FULL, why))

@@ -38,7 +38,7 @@ class Watch:
     async def until_ready(
         self, members: Collection[int] | None, seconds: float, check: Callable[[], None] = lambda: None
     ) -> Overview:
-        """Wait until these members are ready; None: until all in office are, and hear each other.
+        """Wait until these members are ready, and there is a primary; None: all in office, and they hear each other.
 
         ``check`` is called in between, and may raise. Raises OperationalError when the time is over.
         """
@@ -49,7 +49,7 @@ class Watch:
                 waiting = [one for one in seen.members if one.counts and not (one.is_ready and one.hears_all)]
             else:
                 waiting = [one for one in seen.members if one.member in members and not one.is_ready]
-            if not waiting and (members is not None or seen.primary is not None):
+            if not waiting and seen.primary is not None:
                 return seen
             check()
             if time.monotonic() > deadline:
