@@ -106,24 +106,6 @@ def test_what_has_rotted_is_found_when_it_is_read_and_is_got_back(found: Any) ->
     assert stage.disks[0].entries[2] == stage.disks[1].entries[2]
 
 
-def test_what_has_rotted_is_got_back_also_if_it_is_found_while_headers_are_missing_above_it() -> None:
-    """Seed 910003727: an applied op was found to have rotted while the log's end did not connect to it yet."""
-    stage = group("ask 1 a", "ask 1 b", "pass 6", "cut 1->0 2->0", "ask 1 c", "ask 1 d", "ask 1 e", "pass 4")
-    replica, others = stage.replicas[0], stage.replicas[1].headers
-    assert (replica.commit_min, max(others)) == (3, 6)
-    stage.hear(0, start_view(4, [Entry(others[6], b"")], commit=6))
-    assert replica.chain_min == 6
-    del replica.bodies[2]
-    whole, stage.disks[0].entries[2] = stage.disks[0].entries[2], None
-    stage.hear(0, GetPrepare(0, 4, 1, 2, others[2].checksum))
-    assert replica.faulty == {2}
-    stage.hear(0, Headers(0, 4, 1, (others[5], others[4])))
-    assert 2 in replica._unwritten
-    stage.play("heal", "pass 40")
-    assert not replica.faulty
-    assert stage.disks[0].entries[2] == whole
-
-
 def test_what_has_rotted_and_nobody_else_has_does_not_hold_up_what_comes() -> None:
     stage = _with_little_memory("ask 1 c", "pass 6")
     for disk in stage.disks.values():
@@ -134,22 +116,6 @@ def test_what_has_rotted_and_nobody_else_has_does_not_hold_up_what_comes() -> No
     stage.play("pass 6")
     assert stage.replicas[0].faulty == {2}
     assert stage.replicas[0].commit_min == stage.replicas[1].commit_min == 15
-
-
-def test_what_could_not_be_read_once_is_read_again_when_nobody_else_has_it() -> None:
-    """Seed 910005341: a read failed, so the op was taken to have rotted; and at the other who had it, it really had."""
-    stage = _with_little_memory()
-    replica = stage.replicas[0]
-    whole, stage.disks[0].entries[2] = stage.disks[0].entries[2], None
-    stage.hear(0, GetPrepare(0, 1, 2, 2, replica.headers[2].checksum))
-    assert replica.faulty == {2}
-    stage.disks[1].entries[2] = stage.disks[2].entries[2] = None
-    stage.play("pass 400")
-    assert replica.faulty == {2}, "it still cannot be read"
-    stage.disks[0].entries[2] = whole
-    stage.play("pass 400")
-    assert not any(other.faulty for other in stage.replicas.values())
-    assert all(disk.entries[2] == whole for disk in stage.disks.values()), "the others have it from there"
 
 
 def test_what_is_below_the_checkpoint_and_has_rotted_is_not_asked_for() -> None:
