@@ -44,10 +44,13 @@ async def patients() -> StreamingResponse:
 
 
 async def drawn(db) -> str:
-    """Return the list as an event that replaces the element with its id."""
-    rows = await (await db.execute("SELECT name, ward FROM patients ORDER BY name")).fetchall()
-    items = "".join(f"<li>{html.escape(f'{name}, {ward}')}</li>" for name, ward in rows)
-    return f'event: datastar-patch-elements\ndata: elements <ul id="patients">{items}</ul>\n\n'
+    """Return the list as an event that morphs the element with its id; who keeps an id, keeps its element."""
+    rows = await (await db.execute("SELECT id, name, ward FROM patients ORDER BY name")).fetchall()
+    items = "".join(f'<li id="patient-{number}">{html.escape(f"{name}, {ward}")}</li>' for number, name, ward in rows)
+    # Each line is data of its own. Otherwise a line break in a name would end the event there, and what follows
+    # it would be an event of its own, which can hold an expression for Datastar to run: a script out of a row.
+    lines = f'<ul id="patients">{items}</ul>'.splitlines()
+    return "event: datastar-patch-elements\n" + "".join(f"data: elements {line}\n" for line in lines) + "\n"
 
 
 if os.environ.get("DATASTAR"):  # The folder that holds datastar.js.
