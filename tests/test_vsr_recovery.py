@@ -215,6 +215,41 @@ def test_a_rotten_header_of_a_slot_that_was_never_used_does_not_matter():
     assert opened(made).faulty == set()
 
 
+def test_a_torn_header_beside_an_entry_of_an_earlier_lap_does_not_matter():
+    """Seed 930002562: the crash came with the lap before; a snapshot had moved the checkpoint since."""
+    log = chain(32)
+    point = BLOCK.checkpoint._replace(op=24, checksum=log[23].header.checksum)
+    block = BLOCK._replace(checkpoint=point, headers=(log[23].header,), head=24)
+    made = disk(log[24:], block)
+    made.write(log[0], header_too=False)
+    made.headers[1] = b"torn"
+    journal = opened(made, block)
+    assert op_cap(24, OPTIONS) > 33, "op 33 could be in slot 1"
+    assert (journal.head, journal.faulty, journal.head_uncertain) == (32, set(), False)
+
+
+def test_what_an_earlier_view_left_beside_a_torn_header_is_no_doubt():
+    """Seed 930002503: the header of an op that a view gave up was torn; a group of one refused to start for it."""
+    block = BLOCK._replace(view=2, log_view=2, headers=(LOG[2].header,), head=3)
+    made = disk(block=block)
+    made.headers[4] = b"torn"
+    journal = opened(made, block)
+    assert (journal.head, journal.faulty, journal.head_uncertain) == (3, set(), False)
+    assert opened(made).faulty == {4}, "in the view that it is of, it may have been acknowledged"
+    left = block._replace(log_view=1)
+    assert opened(made, left).faulty == {4}, "and it may have been in a view that was left"
+
+
+def test_an_entry_that_was_torn_over_one_that_its_view_gave_up_was_never_acknowledged():
+    """Seed 930002607: the header of the one given up still stood beside it, and was taken for the new one's."""
+    block = BLOCK._replace(view=2, log_view=2, headers=(LOG[2].header,), head=3)
+    made = disk(block=block)
+    made.entries[4] = b"torn"
+    journal = opened(made, block)
+    assert (journal.head, journal.faulty, journal.head_uncertain) == (3, set(), False)
+    assert opened(made).faulty == {4}
+
+
 def test_a_log_that_does_not_continue_its_checkpoint_is_refused():
     strange = chain(3, after=following(ROOT, view=7))
     point = Checkpoint(1, LOG[0].header.checksum, BLOCK.checkpoint.root, BLOCK.checkpoint.size)

@@ -8,6 +8,9 @@ it while it is assumed to be done, and put back on backtracking.
 An operation whose outcome is unknown may have happened at any time after its call, or never. It has no return, so the
 search may leave it out: it is done when all operations *with* a return are.
 
+What changes nothing, and gives the right answer in the state that there is, may as well come at once: in any order that
+explains the rest it can be moved to where it is now. So reads and refusals never have to be put back and tried later.
+
 A history over many objects is linearizable exactly when the part of each object is (Herlihy and Wing, 1990, theorem 1),
 so callers split it first (:func:`by_object`): the search is exponential in how much overlaps within one part.
 """
@@ -87,7 +90,7 @@ def check(model: Model, history: Sequence[Operation], *, budget: int = BUDGET) -
     state: Any = model.initial()
     done = 0
     seen: set[tuple[int, Hashable]] = set()
-    path: list[tuple[int, Any]] = []
+    path: list[tuple[int, Any, bool]] = []
     best: tuple[int, ...] = ()
     best_known = -1
     stuck: int | None = None
@@ -101,33 +104,41 @@ def check(model: Model, history: Sequence[Operation], *, budget: int = BUDGET) -
             if steps > budget:
                 raise Undecided(f"not decided within {budget} steps, {count} operations")
             after = model.step(state, op.input, op.output, known=op.ret is not None)
+            if after is None or (after is state and op.ret is None):  # It cannot, or it makes no difference whether.
+                node = following[node]
+                continue
             bit = 1 << node
-            if after is not None and (done | bit, after) not in seen:
+            # What changes nothing and has the right answer now, may as well come now: nothing else has to be tried.
+            surely = after is state
+            if (done | bit, after) not in seen:
                 seen.add((done | bit, after))
-                path.append((node, state))
+                path.append((node, state, surely))
                 state, done = after, done | bit
                 _lift(node, following, before)
                 if op.ret is not None:
                     _lift(node + count, following, before)
                     known_count += 1
                 node = following[0]
-            else:
+                continue
+            if not surely:
                 node = following[node]
-            continue
-        # A return whose call has not taken effect, or the end: some choice before was wrong.
+                continue
+        # A return whose call has not taken effect, or the end, or all that follows was tried: some choice was wrong.
         if known_count > best_known:
-            best_known, best = known_count, tuple(index - 1 for index, _ in path)
-            stuck = node - 1 - count if node else None
-        if not path:
-            return Verdict(False, best, stuck, steps)
-        node, state = path.pop()
-        done &= ~(1 << node)
-        if history[node - 1].ret is not None:
-            known_count -= 1
-            _put_back(node + count, following, before)
-        _put_back(node, following, before)
+            best_known, best = known_count, tuple(index - 1 for index, _, _ in path)
+            stuck = node - 1 - count if node > count else None
+        surely = True
+        while surely:
+            if not path:
+                return Verdict(False, best, stuck, steps)
+            node, state, surely = path.pop()
+            done &= ~(1 << node)
+            if history[node - 1].ret is not None:
+                known_count -= 1
+                _put_back(node + count, following, before)
+            _put_back(node, following, before)
         node = following[node]
-    return Verdict(True, tuple(index - 1 for index, _ in path), None, steps)
+    return Verdict(True, tuple(index - 1 for index, _, _ in path), None, steps)
 
 
 def _lift(node: int, following: list[int], before: list[int]) -> None:

@@ -55,21 +55,21 @@ class _Slot(NamedTuple):
     candidate: int
     """The one op above the checkpoint that this slot may hold now: the journal is longer than what may lie above it."""
     entry: Entry | None
-    entry_blank: bool
+    entry_old: bool
+    """The entry's sectors are whole and have not heard of the candidate: blank, or of an op that is over."""
     header: Header | None
-    header_blank: bool
+    header_old: bool
+    """So is the header's."""
 
     @property
-    def header_fresh(self) -> bool:
-        """Whether the header's sector is whole and does not speak of the candidate: its write was not finished."""
-        return self.header_blank or (self.header is not None and self.header.op < self.candidate)
+    def has_entry(self) -> bool:
+        """Whether an entry of the candidate is here."""
+        return self.entry is not None and not self.entry_old
 
     @property
     def never_written(self) -> bool:
-        """Whether both places are whole, and neither has heard of the candidate."""
-        return self.header_fresh and (
-            self.entry_blank or (self.entry is not None and self.entry.header.op < self.candidate)
-        )
+        """Whether the candidate certainly was not made durable here, for both places speak of something older."""
+        return self.entry_old and self.header_old
 
 
 def recover(image: Image, block: Superblock, options: Options) -> Journal:
@@ -86,15 +86,14 @@ def recover(image: Image, block: Superblock, options: Options) -> Journal:
             durable[slot.number] = header
         elif slot.candidate > cap:
             pass  # Nothing above the checkpoint can have been here, and what is below it is of no use any more.
-        elif entry is not None and entry.header.op == slot.candidate:
-            faulty.add(
-                slot.number
-            )  # Whole, but for its header; or two versions of one op, and who knows which is newer.
-        elif slot.header_fresh:
-            if entry is None and not slot.entry_blank:
+        elif slot.has_entry:
+            # Whole, but for its header; or two versions of one op, and who knows which is newer.
+            faulty.add(slot.number)
+        elif slot.header_old:
+            if not slot.entry_old:
                 torn.append(slot)
-        elif entry is None and slot.entry_blank and header is None:
-            pass  # Never used; its header's sector has rotted.
+        elif slot.entry_old and header is None:
+            pass  # The header's sector has rotted, or its write was torn. Had the candidate been here, its entry were.
         else:
             faulty.add(slot.number)
 
@@ -120,7 +119,7 @@ def recover(image: Image, block: Superblock, options: Options) -> Journal:
     readable = {slot.entry.header.checksum: slot.entry for slot in slots if slot.entry is not None}
     entries = {op: readable[header.checksum] for op, header in headers.items() if header.checksum in readable}
     for slot in slots:
-        if slot.number in faulty and slot.header_fresh and slot.candidate not in entries and _rewritable(slot):
+        if slot.number in faulty and slot.candidate not in entries and slot.has_entry and slot.header_old:
             faulty.discard(slot.number)  # Its op was given up by a view change, or lies beyond what was cut.
         held = durable[slot.number]
         if held is not None and held.op > head:
@@ -128,7 +127,7 @@ def recover(image: Image, block: Superblock, options: Options) -> Journal:
     unfinished = {
         slot.number
         for slot in slots
-        if slot.number in faulty and slot.candidate in entries and (slot.header_fresh or slot.header is None)
+        if slot.number in faulty and slot.candidate in entries and (slot.header_old or slot.header is None)
     }
     uncertain = block.view == block.log_view and any(slots[number].candidate > head for number in faulty)
     return Journal(head, headers, entries, durable, faulty, unfinished, uncertain)
@@ -139,15 +138,9 @@ def op_cap(checkpoint: int, options: Options) -> int:
     return checkpoint + options.checkpoint_interval + options.pipeline_max
 
 
-def _rewritable(slot: _Slot) -> bool:
-    return slot.entry is not None and slot.entry.header.op == slot.candidate and slot.header_fresh
-
-
 def _half_written(slot: _Slot) -> bool:
     """Whether a crash between its two writes, or in the second, would leave it like this."""
-    return (
-        slot.entry is not None and slot.entry.header.op == slot.candidate and (slot.header_fresh or slot.header is None)
-    )
+    return slot.has_entry and (slot.header_old or slot.header is None)
 
 
 def _log(slots: list[_Slot], block: Superblock, limit: int) -> tuple[dict[int, Header], int]:
@@ -222,7 +215,18 @@ def _slot(number: int, image: Image, block: Superblock, options: Options) -> _Sl
         pass
     checkpoint = block.checkpoint.op
     candidate = checkpoint + 1 + (number - checkpoint - 1) % options.slots
-    return _Slot(number, candidate, entry, _is_blank(raw_entry, number), header, _is_blank(raw_header, number))
+    entry_old = _is_blank(raw_entry, number) or (entry is not None and _is_old(entry.header, candidate, block))
+    header_old = _is_blank(raw_header, number) or (header is not None and _is_old(header, candidate, block))
+    return _Slot(number, candidate, entry, entry_old, header, header_old)
+
+
+def _is_old(header: Header, candidate: int, block: Superblock) -> bool:
+    """Whether this is of an earlier lap of the journal, or of an op that the log of this view has given up."""
+    if header.op < candidate:
+        return True
+    # Above the head that the superblock names, all ops of a view that has begun here are its own.
+    begun, newest = block.view == block.log_view, block.headers[0]
+    return begun and header.view < block.log_view and newest is not None and header.op > newest.op
 
 
 def _is_blank(raw: bytes | None, number: int) -> bool:

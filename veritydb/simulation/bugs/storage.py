@@ -12,8 +12,8 @@ BUGS: tuple[Planted, ...] = (
         (
             in_module(
                 "vsr.recovery",
-                "        elif slot.header_fresh:\n            if entry is None",
-                "        elif entry is None:\n            if entry is None",
+                "        elif slot.header_old:\n            if not",
+                "        elif entry is None:\n            if not",
             ),
         ),
         quick=True,
@@ -24,10 +24,8 @@ BUGS: tuple[Planted, ...] = (
         (
             in_module(
                 "vsr.recovery",
-                "        return self.header_fresh and (\n"
-                "            self.entry_blank or (self.entry is not None and self.entry.header.op < self.candidate)\n"
-                "        )\n",
-                "        return self.header_fresh\n",
+                "        return self.entry_old and self.header_old\n",
+                "        return self.header_old\n",
             ),
         ),
     ),

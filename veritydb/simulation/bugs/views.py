@@ -146,9 +146,9 @@ BUGS: tuple[Planted, ...] = (
             ),
             in_module(
                 "vsr.repair",
-                "        for header in missing:\n",
+                "        self._asked = {header.op for header in missing}\n",
                 "        self._send(peer, GetPrepare(self.epoch, self.view, self.member, self.head + 1, b''))\n"
-                "        for header in missing:\n",
+                "        self._asked = {header.op for header in missing}\n",
             ),
             in_module(
                 "vsr.repair",
