@@ -106,7 +106,7 @@ def measure(folder: Path, rounds: int) -> list[Measured]:
     compare("select", selects, PATIENTS * 20, "an object", 0.8, "default")
     compare("request", requests, REQUESTS, "a request", 0.8, "default")
     compare("open, get, close", opens, OPENS, "a request", 0.5, "plain")
-    compare("the same, the peer in WAL mode", opens, OPENS, "a request", None, "default")
+    compare("the same, the peer in WAL mode", opens, OPENS, "a request", 0.5, "default")
     mine, theirs, ratio = turns(rounds, lambda: bulk("ours"), lambda: bulk("default"), before=make)
     _, with_history, against_history = turns(rounds, lambda: bulk("ours"), bulk_with_history, before=make)
     connections.close_all()
