@@ -17,6 +17,7 @@ from veritydb.vsr.messages import (
     GetPrepare,
     GetSnapshot,
     Headers,
+    Prepare,
     JoinView,
     Repair,
     SnapshotChunk,
@@ -348,3 +349,18 @@ def test_a_started_view_reminds_who_has_lost_its_snapshot() -> None:
     ten = Entry(replica.headers[10], b"")
     told = stage.hear(0, start_view(2, [ten], commit=10, point=point))
     assert any("GetSnapshot" in line for line in told)
+
+
+def test_a_prepare_that_comes_a_lap_late_does_not_take_the_slot_of_the_op_that_has_it_now() -> None:
+    """Seed 980001544: it was of this view, and its header was known still; what stood in its slot was acknowledged."""
+    stage = group("ask 1 a", "pass 2", options="checkpoint_interval=5 slots=24 pipeline_max=4")
+    late = entry_of(stage, 1, 2)
+    for number in range(24):
+        stage.play(f"ask 1 c{number}", "pass 2")
+    replica = stage.replicas[0]
+    assert replica.head == replica.commit_min == 26
+    replica.headers[2] = late.header  # It goes with the next checkpoint, which may be long in coming.
+    before = list(stage.disks[0].entries)
+    stage.hear(0, Prepare(0, 1, 1, late, 2))
+    assert stage.disks[0].entries == before
+    assert replica.durable[2] == replica.headers[26]

@@ -57,7 +57,7 @@ def table(catches: Iterable[Catch]) -> str:
 def main() -> int:
     """Hunt bugs, and write the table. 1 if one was not found."""
     parser = argparse.ArgumentParser(prog="python -m veritydb.simulation.planted", description=main.__doc__)
-    parser.add_argument("--seeds", type=int, default=300, help="give a bug up after so many (300)")
+    parser.add_argument("--seeds", type=int, default=500, help="give a bug up after so many (500)")
     parser.add_argument("--bug", metavar="TEXT", default="", help="only those with this in their names")
     told = parser.parse_args()
     catches: list[Catch] = []

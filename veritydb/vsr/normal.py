@@ -203,7 +203,7 @@ class Normal(Storing):
             if known is not None and known.checksum == header.checksum:
                 if self._is_durable(op):
                     self._acknowledge(op)  # It was lost, or the primary is in a hurry.
-                else:
+                elif op > self.checkpoint.op:  # Below, its slot may hold a later op by now.
                     self._keep(message.entry)
         elif op == self.head + 1:
             if header.parent != self.headers[self.head].checksum:
