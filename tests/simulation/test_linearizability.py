@@ -14,7 +14,7 @@ from tests.support import histories
 from tests.support.histories import FOLDER, MISSING, Accounts, AppendedText, Counter, Mutex, Register, Summing
 from veritydb.simulation.linearizability import Operation, Undecided, by_object, check, check_each
 
-needs_histories = pytest.mark.skipif(FOLDER is None, reason=MISSING)
+needs_histories = pytest.mark.skipif(FOLDER is None, reason=MISSING)  # they are not ours to put into the project
 
 
 def reading(call: int, ret: int | None, output: Any) -> Operation:

@@ -39,10 +39,11 @@ says so, writes end at once unless it holds them. ``tests/test_transcripts.py`` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import count, groupby
 from typing import Any
 
+from tests.support import telling
 from tests.support.members import CLUSTER, OPTIONS, ROOT, SNAPSHOT, Disk
 from veritydb import kernel
 from veritydb.vsr.core import CannotStart, Halted
@@ -62,10 +63,9 @@ from veritydb.vsr.effects import (
     WriteDone,
     Zone,
 )
-from veritydb.vsr.entry import HEADER_SIZE, Header, read_header
-from veritydb.vsr.messages import Evicted, ReadReply, ReadRequest, Reconfigure, Reconfigured, Redirect, Reply, Request
+from veritydb.vsr.messages import ReadRequest, Reconfigure, Reply, Request
 from veritydb.vsr.replica import Replica
-from veritydb.vsr.superblock import COPIES, SuperblockDamaged, as_copy, first_superblock, open_copies
+from veritydb.vsr.superblock import COPIES, SuperblockDamaged, as_copy, first_superblock
 
 PLACEMENT = kernel.Placement(kernel.DataClass.NON_PHI, "")
 _QUIET = frozenset({"Ping", "Pong"})
@@ -378,7 +378,7 @@ class Stage:
 
     def do_show(self, *members: str) -> None:
         for member in members:
-            self.lines.append(f"{member}: {self._where(int(member))}")
+            self.lines.append(f"{member}: {telling.where(self.replicas.get(int(member)))}")
 
     def do_quiet(self, *kinds: str) -> None:
         self.quiet = set(_QUIET) | set(kinds)
@@ -454,134 +454,23 @@ class Stage:
             kind = type(effect.message).__name__
             if kind not in self.quiet and not self._passing:
                 cut = "   (cut)" if (member, effect.dst) in self.cuts else ""
-                self.lines.append(f"{member} -> {effect.dst}  {self._message(effect.message)}{cut}")
+                self.lines.append(f"{member} -> {effect.dst}  {telling.message(effect.message)}{cut}")
         elif isinstance(effect, Write):
             if "writes" not in self.quiet and not self._passing:
-                self.lines.append(f"{member} writes {_written(effect)}")
+                self.lines.append(f"{member} writes {telling.written(effect)}")
         elif isinstance(effect, Read):
             if "reads" not in self.quiet and not self._passing:
                 self.lines.append(f"{member} reads the entry in slot {effect.key}")
         elif isinstance(effect, Committed):
             if "commits" not in self.quiet:
-                self.lines.append(f"{member} commits {name(effect.header)}")
+                self.lines.append(f"{member} commits {telling.name(effect.header)}")
         elif isinstance(effect, Answer):
             who = effect.client.rstrip(b".").decode()
-            self.lines.append(f"{member} => {who}  {_answer(effect.message)}")
+            self.lines.append(f"{member} => {who}  {telling.answer(effect.message)}")
         elif isinstance(effect, Halt):
-            self.lines.append(f"{member} halts: {_without_bytes(effect.reason)}")
+            self.lines.append(f"{member} halts: {effect.reason}")
         else:
             assert isinstance(effect, Remove)
-
-    def _message(self, message: Any) -> str:
-        kind = type(message).__name__
-        told = _TOLD.get(kind)
-        return f"{kind} {told(message)}".rstrip() if told is not None else kind
-
-    def _where(self, member: int) -> str:
-        replica = self.replicas.get(member)
-        if replica is None:
-            return "down"
-        if replica.halted is not None:
-            return f"halted: {_without_bytes(replica.halted)}"
-        parts = [replica.status.name.lower().replace("_", " ")]
-        if replica.is_primary and replica.is_voter and replica.status == 1:
-            parts[0] = "primary"
-        if not replica.is_voter:
-            parts[0] = "learner" if replica.epoch == 0 else "no member"
-        parts.append(f"view {replica.view}")
-        if replica.log_view != replica.view:
-            parts.append(f"log of view {replica.log_view}")
-        parts += [f"log to {name(replica.headers[replica.head])}", f"committed {replica.commit_max}"]
-        if replica.commit_min != replica.commit_max:
-            parts.append(f"applied {replica.commit_min}")
-        if replica.epoch:
-            parts.append(f"epoch {replica.epoch}")
-        if replica.checkpoint.op:
-            parts.append(f"checkpoint {replica.checkpoint.op}")
-        missing = [op for op in sorted(replica._unwritten) if op not in replica.bodies]
-        if missing:
-            parts.append(f"lacks {', '.join(map(str, missing))}")
-        if replica.stuck is not None:
-            parts.append(f"stuck at op {replica.stuck}")
-        if replica.awaited is not None:
-            parts.append(f"waits for op {replica.awaited}")
-        if replica._abdicating:
-            parts.append("silent")
-        return ", ".join(parts)
-
-
-def name(header: Header | None) -> str:
-    """Return ``op@view``."""
-    return "?" if header is None else f"{header.op}@{header.view}"
-
-
-def _names(headers: Iterable[Header | None]) -> str:
-    return " ".join(map(name, headers))
-
-
-def _suffix(message: Any) -> str:
-    parts: list[str] = []
-    for index, header in enumerate(message.suffix.headers):
-        op = message.op - index
-        text = name(header) if header is not None else f"{op}@?"
-        here, denied = message.suffix.present >> index & 1, message.suffix.nack >> index & 1
-        parts.append(text + (" here" if here else "") + (" denied" if denied else ""))
-    return ", ".join(parts)
-
-
-_TOLD: dict[str, Callable[[Any], str]] = {
-    "Prepare": lambda m: (
-        f"{name(m.entry.header)}, committed {m.commit_max}"
-        + (f", in view {m.view}" if m.view != m.entry.header.view else "")
-    ),
-    "PrepareOk": lambda m: f"{m.op}, view {m.view}",
-    "Commit": lambda m: f"{m.commit_max}, view {m.view}" + (", probe" if m.nonce else ""),
-    "CommitAck": lambda m: f"view {m.view}",
-    "ExitView": lambda m: f"{m.view}",
-    "JoinView": lambda m: f"{m.view}: log of view {m.log_view}, committed {m.commit_max}: {_suffix(m)}",
-    "StartView": lambda m: f"{m.view}: committed {m.commit_max}: {_names(m.headers)}",
-    "GetView": lambda m: f"{m.view}",
-    "GetHeaders": lambda m: f"{m.op_min} to {m.op_max}",
-    "Headers": lambda m: _names(m.headers),
-    "GetPrepare": lambda m: f"{m.op}",
-    "Repair": lambda m: name(m.entry.header),
-    "GetSnapshot": lambda m: f"from byte {m.offset}",
-    "SnapshotChunk": lambda m: f"{m.offset} to {m.offset + len(m.data)} of {m.size}",
-    "NewEpoch": lambda m: f"{m.epoch} is over: {_names(m.headers)}",
-    "Ping": lambda m: f"view {m.view}, log to {m.op}",
-    "Pong": lambda m: f"view {m.view}, log to {m.op}, heard {m.heard_view}",
-}
-
-
-def _written(write: Write) -> str:
-    if write.zone is Zone.SUPERBLOCK:
-        block, _ = open_copies([as_copy(write.data, number) for number in range(COPIES)])
-        return f"superblock: view {block.view}, log of view {block.log_view} to {name(block.headers[0])}" + (
-            f", checkpoint {block.checkpoint.op}" if block.checkpoint.op else ""
-        )
-    if write.zone is Zone.SNAPSHOT:
-        return "snapshot"
-    if write.data.startswith(b"VSRBLANK"):
-        return f"blank header in slot {write.key}"
-    header = read_header(write.data[:HEADER_SIZE])
-    return f"{write.zone.name.lower()} {name(header)}"
-
-
-def _answer(message: Any) -> str:
-    if isinstance(message, Reply):
-        return f"Reply to request {message.number}, op {message.op}"
-    if isinstance(message, Redirect):
-        return f"Redirect to {message.primary}"
-    if isinstance(message, ReadReply):
-        return f"ReadReply: op {message.op}"
-    if isinstance(message, Reconfigured):
-        return f"Reconfigured: {message.why or f'epoch {message.epoch}'}"
-    assert isinstance(message, Evicted)
-    return "Evicted"
-
-
-def _without_bytes(reason: str) -> str:
-    return reason
 
 
 def _same_message(line: str) -> tuple[str, str] | None:
