@@ -121,8 +121,8 @@ def _tear() -> None:
     inner: Callable[[int, Any, int], int] = Files.pwrite
 
     def pwrite(descriptor: int, data: Any, position: int) -> int:
-        # The record itself, not the byte in the lock file that is written before it.
-        if not _appending or len(data) < PREFIX_SIZE:
+        # The record itself: not the marker, and not the zeros that are written ahead of it, which leave nothing torn.
+        if not _appending or len(data) < PREFIX_SIZE or not any(data):
             return inner(descriptor, data, position)
         if _point == "torn append" and _left == 1:
             inner(descriptor, data[: len(data) // 2], position)
