@@ -8,6 +8,7 @@ The run that uses it is itself in a namespace (``unshare --net``), so nothing of
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import subprocess
@@ -19,6 +20,9 @@ _NET = "10.77.0"
 _PORT = 7400
 
 Pairs = Iterable[tuple[int, int]]
+
+# The kernel takes a namespace and its links away some time after its last process has ended: no name is used twice.
+_numbers = itertools.count()
 
 
 def permitted() -> bool:
@@ -35,20 +39,30 @@ class Namespaces:
     def __init__(self, members: Iterable[int]) -> None:
         self.addresses = {member: Address(f"{_NET}.{member}", _PORT) for member in members}
         self._holders: dict[int, subprocess.Popen[bytes]] = {}
+        self._number = next(_numbers)
+        self._bridge = f"nodes{self._number}"
+        try:
+            self._build()
+        except BaseException:
+            self.close()
+            raise
+
+    def _build(self) -> None:
+        bridge = self._bridge
         _run("ip", "link", "set", "lo", "up")
-        _run("ip", "link", "add", "nodes", "type", "bridge")
-        _run("ip", "address", "add", f"{_NET}.254/24", "dev", "nodes")
-        _run("ip", "link", "set", "nodes", "up")
+        _run("ip", "link", "add", bridge, "type", "bridge")
+        _run("ip", "address", "add", f"{_NET}.254/24", "dev", bridge)
+        _run("ip", "link", "set", bridge, "up")
         for member in self.addresses:
             # A namespace lives as long as somebody is in it; the node comes and goes.
             holder = subprocess.Popen(["unshare", "--net", "sh", "-c", "echo here; exec sleep infinity"], stdout=-1)
             self._holders[member] = holder
             assert holder.stdout is not None
             holder.stdout.readline()
-            link, end = f"node{member}", f"end{member}"
+            link, end = f"n{self._number}node{member}", f"n{self._number}end{member}"
             _run("ip", "link", "add", link, "type", "veth", "peer", "name", end)
             _run("ip", "link", "set", end, "netns", str(holder.pid))
-            _run("ip", "link", "set", link, "master", "nodes", "up")
+            _run("ip", "link", "set", link, "master", bridge, "up")
             self._in(member, "ip", "address", "add", f"{_NET}.{member}/24", "dev", end)
             self._in(member, "ip", "link", "set", end, "up")
             self._in(member, "ip", "link", "set", "lo", "up")
@@ -82,7 +96,7 @@ class Namespaces:
             if holder.stdout is not None:
                 holder.stdout.close()
         with contextlib.suppress(subprocess.CalledProcessError):
-            _run("ip", "link", "delete", "nodes")
+            _run("ip", "link", "delete", self._bridge)
 
     def _filter(self, pairs: Pairs, *rule: str) -> None:
         for source, target in pairs:

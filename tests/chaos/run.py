@@ -55,6 +55,7 @@ def chaos(seed: int, seconds: float, folder: Path, *, namespaces: bool = False) 
     cluster.mount_small(chance.choice(sorted(cluster.configs)))
     faults: Counter[str] = Counter()
     stream = "chaos"
+    clients: list[subprocess.Popen[bytes]] = []
     try:
         cluster.start_all()
         first = _connect(cluster, folder, 0, stream, timeout=60)
@@ -89,6 +90,9 @@ def chaos(seed: int, seconds: float, folder: Path, *, namespaces: bool = False) 
         codes = [client.returncode for client in clients]
         return _judge(seed, folder, cluster, stream, faults, mended, codes)
     finally:
+        for client in clients:
+            client.kill()
+            client.wait()
         for node in cluster.nodes.values():
             with contextlib.suppress(ProcessLookupError):
                 node.send_signal(signal.SIGCONT)

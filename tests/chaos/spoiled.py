@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -62,9 +63,16 @@ class SpoiledCluster(Cluster):
         """Fill that disk. False: there is none, or it is full."""
         if self._mounted is None or self._filler.exists():
             return False
-        free = os.statvfs(self._mounted)
         with open(self._filler, "wb") as file:
-            os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize)
+            while size := _free(self._mounted):
+                try:
+                    os.posix_fallocate(file.fileno(), 0, size)
+                except OSError as error:
+                    # The node has taken some of it meanwhile.
+                    if error.errno != errno.ENOSPC:
+                        raise
+                else:
+                    break
         return True
 
     def mend(self) -> None:
@@ -100,3 +108,9 @@ class SpoiledCluster(Cluster):
         for (source, target), link in links.links.items():
             path = self.configs[source]
             path.write_text(path.read_text().replace(f'{target} = "{link.target}"', f'{target} = "{link.address}"'))
+
+
+def _free(folder: Path) -> int:
+    """Return how many bytes a file in ``folder`` can get."""
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize
