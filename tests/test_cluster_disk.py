@@ -170,7 +170,7 @@ def test_the_power_may_go_at_any_call(tmp_path: Path) -> None:
 
 def test_a_folder_has_one_process(folder: Path) -> None:
     first = Disk(folder)
-    with pytest.raises(DiskFailed, match=r"locking .*/lock: .*\(EAGAIN\)"):
+    with pytest.raises(DiskFailed, match=f"another process uses {folder}"):
         Disk(folder)
     first.close()
     Disk(folder).close()
@@ -178,7 +178,7 @@ def test_a_folder_has_one_process(folder: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_or_was_cut_is_refused(folder: Path) -> None:
-    with pytest.raises(DiskFailed, match="ENOENT"):
+    with pytest.raises(DiskFailed, match=r"no member's disk in .*replace-disk"):
         Disk(folder.parent / "other")
     for name in ("superblock", "headers", "entries"):
         path = folder / name
@@ -191,7 +191,7 @@ def test_a_folder_that_is_not_there_or_was_cut_is_refused(folder: Path) -> None:
     with pytest.raises(DiskFailed, match="do not have the sizes"):
         Disk(folder)
     (folder / "headers").unlink()
-    with pytest.raises(DiskFailed, match=r"opening .*ENOENT"):
+    with pytest.raises(DiskFailed, match="or not all of it"):
         Disk(folder)
 
 

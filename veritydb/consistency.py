@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Awaitable, Callable, Generator, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, MutableMapping
 from contextvars import ContextVar
 from typing import Any
 
@@ -183,9 +183,39 @@ class ConsistencyWSGI:
             return start_response(status, [*headers, *_headers(opened), *_set_cookie(opened, self.cookie)], *rest)
 
         try:
-            return self.app(environ, stamped)
+            body = self.app(environ, stamped)
         finally:
             entered.__exit__(None, None, None)
+        if isinstance(body, (list, tuple, environ.get("wsgi.file_wrapper", tuple))):
+            return body  # All of it is there; a server knows these, and how long they are.
+        return _Body(body, opened)
+
+
+class _Body:
+    """A WSGI answer that is made while it is sent, and perhaps reads or writes for it only then: in its scope."""
+
+    def __init__(self, body: Iterable[bytes], opened: Scope) -> None:
+        self._body = body
+        self._pieces: Iterator[bytes] | None = None
+        self._scope = opened
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        reset = _scope.set(self._scope)
+        try:
+            if self._pieces is None:
+                self._pieces = iter(self._body)
+            return next(self._pieces)
+        finally:
+            _scope.reset(reset)
+
+    def close(self) -> None:
+        """What the server calls in the end (PEP 3333)."""
+        close = getattr(self._body, "close", None)
+        if close is not None:
+            close()
 
 
 def _after(headers: dict[str, str], cookie: str) -> str:

@@ -85,7 +85,13 @@ class NotSupportedError(DatabaseError, sqlite3.NotSupportedError):
 
 
 class TransactionTooLarge(DataError):
-    """The transaction exceeds what one record may hold; it was rolled back."""
+    """The transaction exceeds what one record may hold; it was rolled back.
+
+    ``size`` is what it has and ``limit`` what there may be, in bytes, where a cluster sets the limit; else None.
+    """
+
+    size: int | None = None
+    limit: int | None = None
 
 
 class LogUnavailable(OperationalError):
@@ -119,7 +125,14 @@ class ConflictError(OperationalError):
 
 
 class GroupUnavailable(OperationalError):
-    """No node of the cluster has answered in time; whether what was asked is done is not known."""
+    """No node of the cluster has answered in time.
+
+    ``asked`` says whether one may have got the question, and so may have done what was asked. A transaction whose
+    commit raises this was rolled back: what may have been done is asked for, and ``OutcomeUnknown`` says that it cannot
+    be told.
+    """
+
+    asked: bool = True
 
 
 class ConsistencyTimeout(OperationalError):

@@ -13,10 +13,13 @@ import time
 import pytest
 
 import veritydb
-from tests.cluster.groups import PATIENCE
+from tests.cluster.groups import PATIENCE, free_port
 from tests.cluster.machines import KEY, begin, catch_up, reach_of, seen, texts
 from veritydb import follower, kernel
-from veritydb.cluster.group_log import GroupLog
+from veritydb.cluster.client import Client
+from veritydb.cluster.config import Address, read_client_config
+from veritydb.cluster.directory import Directory
+from veritydb.cluster.group_log import RECORD_MAX, GroupLog
 from veritydb.cluster.reaching import reach
 from veritydb.cluster.session import Session
 from veritydb.errors import (
@@ -252,6 +255,32 @@ def test_the_death_of_the_primary_is_a_slow_commit(own_machines):
         assert texts(db) == ["0", "1", "2"]
 
 
+def test_a_commit_that_no_node_can_have_got_is_rolled_back_and_not_in_doubt(machines):
+    begin(machines).close()
+    with contextlib.closing(machines.connect("a", timeout=1.0)) as db:
+        client = reach_of(db)
+        nobody = Client(client.group._replace(members={1: Address("127.0.0.1", free_port())}))
+        db._session.stream.log.client = nobody
+        db.execute("INSERT INTO notes (text) VALUES ('x')")
+        with pytest.raises(GroupUnavailable, match="could not be reached, the transaction was rolled back"):
+            db.commit()
+        assert not db.in_transaction
+        assert texts(db) == []
+        db._session.stream.log.client = client
+        with db:
+            db.execute("INSERT INTO notes (text) VALUES ('y')")
+        assert texts(db) == ["y"]
+
+
+def test_a_stream_that_a_connection_makes_is_listed_by_its_name(machines):
+    begin(machines).close()
+    directory = Directory.of(read_client_config(machines.nodes.folder / "admin"))
+    try:
+        assert machines.stream in [entry.name for entry in directory]
+    finally:
+        directory.close()
+
+
 def test_without_a_quorum_nothing_commits_and_reading_goes_on(own_machines):
     nodes = own_machines.nodes
     with contextlib.closing(begin(own_machines)) as db:
@@ -399,8 +428,10 @@ def test_the_environment_says_it_for_programs_that_do_not(machines, monkeypatch)
 def test_a_transaction_that_no_op_can_hold_is_refused_whole(machines):
     with contextlib.closing(begin(machines)) as db:
         db.execute("INSERT INTO notes (text) VALUES (hex(randomblob(5000000)))")
-        with pytest.raises(veritydb.TransactionTooLarge, match="do it in parts"):
+        with pytest.raises(veritydb.TransactionTooLarge, match="it was rolled back, do it in parts") as raised:
             db.commit()
+        assert raised.value.limit == RECORD_MAX
+        assert raised.value.size > 10_000_000
         assert texts(db) == []
         with db:
             db.execute("INSERT INTO notes (text) VALUES ('small')")

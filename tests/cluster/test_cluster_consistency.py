@@ -270,6 +270,41 @@ def test_wsgi_carries_it_too(two):
     assert ask("/read", x_read_after="?")[1]["status"].startswith("400")
 
 
+def test_wsgi_carries_it_for_an_answer_that_is_made_while_it_is_sent(two):
+    """Before, what a generator read and wrote was read and written for nobody."""
+    a, b, gate = two
+    closed = []
+
+    def written_later(environ, start_response):
+        try:
+            with a:
+                a.execute("INSERT INTO notes (text) VALUES ('w')")
+            start_response("200 OK", [])
+            yield b"written"
+        finally:
+            closed.append(True)
+
+    def read_later(environ, start_response):
+        start_response("200 OK", [])
+        yield ",".join(texts(b)).encode()
+
+    def ask(application, **headers):
+        told = {}
+        answer = ConsistencyWSGI(application)(headers, lambda status, headers: told.update(headers))
+        try:
+            return b"".join(answer), told
+        finally:
+            answer.close()
+
+    token = ask(written_later)[1]["X-Write-Offset"]
+    assert closed
+    with pytest.raises(ConsistencyTimeout):
+        ask(read_later, HTTP_X_READ_AFTER=token)
+    gate.set()
+    b._session.freshness.timeout = 30
+    assert ask(read_later, HTTP_X_READ_AFTER=token)[0] == b"x,w"
+
+
 @pytest.mark.parametrize("text", ["x", "1", "1@", "-1@0123456789abcdef", "1@0123456789abcdeg", f"{10**20}@{0:016}"])
 def test_what_is_no_token_is_refused(text):
     with pytest.raises(CursorMalformed):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 import shutil
@@ -19,8 +20,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.cluster.groups import PATIENCE, SLOTS, Cluster, Stream, cluster, free_port
 from veritydb.cluster.asking import StatusLine, Unanswered
+from veritydb.cluster.certificates import Role, issue
 from veritydb.cluster.config import Address, read_config, read_secret
-from veritydb.cluster.founding import found
+from veritydb.cluster.founding import format_member, found, read_authority
 from veritydb.cluster.status import State
 from veritydb.version import VERSION
 
@@ -307,7 +309,49 @@ def test_data_of_another_cluster_or_member_ends_in_one_line(tmp_path):
         run(alone, 1, "--data", str(tmp_path / "other/node-1/data"))
         assert "node 1 cannot run: the files are of another cluster or member" in ended(alone, 1)
         run(alone, 1, "--data", str(tmp_path / "nowhere"))
-        assert "node 1 cannot run: opening " in ended(alone, 1)
+        assert f"node 1 cannot run: there is no member's disk in {tmp_path / 'nowhere'}" in ended(alone, 1)
+        run(alone, 1)
+        wait_for(lambda: "listening" in alone.output(1))
+        first = alone.nodes[1]
+        run(alone, 1)
+        assert f"node 1 cannot run: another process uses {alone.config().data}/replica" in ended(alone, 1)
+        alone.nodes[1] = first
+
+
+def test_a_journal_of_another_size_ends_in_one_line(tmp_path):
+    """Before, a node looked for its ops at other places than they were written to, and took part."""
+    with cluster(tmp_path / "cluster") as made:
+        for slots in (SLOTS // 2, SLOTS * 2):
+            run(made, 3, "--slots", str(slots))
+            assert re.search(rf"slots = {slots}, and the disk in \S+ was made with {SLOTS}", ended(made, 3))
+        port = free_port()
+        run(made, 1, "--metrics", f"127.0.0.1:{port}")
+        run(made, 2)
+        wait_for(lambda: get(port, "/readyz")[0] == 200)
+        shutil.rmtree(made.config(3).data / "replica")
+        config = made.config(3)
+        format_member(config.data / "replica", config.cluster, 3, (1, 2, 3), slots=2 * SLOTS)
+        run(made, 3, "--slots", str(2 * SLOTS))
+        assert f"slots = {2 * SLOTS} here and {SLOTS} at member " in ended(made, 3)
+
+
+def test_a_certificate_that_the_others_would_not_take_ends_in_one_line(tmp_path):
+    with cluster(tmp_path / "cluster", 1) as alone:
+        found(tmp_path / "other", {1: Address("127.0.0.1", free_port())}, slots=SLOTS)
+        mine, other = alone.folder, tmp_path / "other"
+        long_ago = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=5000)
+        old = issue(read_authority(mine), "member-1", long_ago, role=Role.MEMBER)
+        (mine / "old.crt").write_bytes(old.certificate)
+        (mine / "old.key").write_bytes(old.key)
+        for certificate, key, why in (
+            (other / "node-1/member-1.crt", other / "node-1/member-1.key", "certificate signature failure"),
+            (mine / "client/client.crt", mine / "client/client.key", "unsuitable certificate purpose"),
+            (mine / "old.crt", mine / "old.key", "certificate has expired"),
+        ):
+            run(alone, 1, "--certificate", str(certificate), "--key", str(key))
+            line = ended(alone, 1)
+            assert f"node 1 cannot run: the other members would not take {certificate}: " in line
+            assert why in line or "unable to get local issuer" in line
 
 
 _WRONG_CLOCK = """

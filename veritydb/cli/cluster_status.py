@@ -105,15 +105,18 @@ def _table(seen: Overview, group: Group) -> Table:
         ("cluster ", "dim"), seen.cluster[:8], ("  health ", "dim"), (health, _HEALTH[health]),
         ("  view ", "dim"), str(seen.view), ("  primary ", "dim"), primary, ("  commit ", "dim"), f"{seen.commit:,}",
     )  # fmt: skip
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for name in ("member", "address", "role", "view", "commit", "lag", "disk free", "clients", "up"):
-        table.add_column(name, justify="right" if name in ("view", "commit", "lag", "disk free", "clients") else "left")
+        right = name in ("view", "commit", "lag", "disk free", "clients")
+        # It fits into 80 columns; with longer addresses those go into a second line, and nothing is cut off.
+        table.add_column(name, justify="right" if right else "left", no_wrap=name != "address", overflow="fold")
     for one in seen.members:
         address = group.members.get(one.member)
+        told = one.document
         table.add_row(
             str(one.member),
             str(address) if address is not None else "?",
-            Text(one.role, style=_COLOURS.get(one.role, "bold red")),
+            Text("no answer" if told is None else one.role, style=_COLOURS.get(one.role, "bold red")),
             *_numbers(seen, one),
         )
     return table
@@ -123,12 +126,11 @@ def _numbers(seen: Overview, one: MemberView) -> list[str]:
     told = one.document
     if told is None:
         return ["", "", "", "", "", ""]
-    free, size = int(told.get("disk_free") or 0), int(told.get("disk_size") or 0)
     return [
         f"{told.get('view', '?')}",
         f"{told.get('commit', 0):,}",
         f"{seen.lag(one):,}",
-        f"{size_text(free)} ({100 * free // size} %)" if size else "?",
+        size_text(int(told.get("disk_free") or 0)) if told.get("disk_size") else "?",
         f"{told.get('clients', '?')}",
         _duration(float(told.get("uptime") or 0)),
     ]

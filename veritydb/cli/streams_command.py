@@ -57,19 +57,18 @@ def list_(
     if json:
         write_json({"streams": [_facts(entry) for entry in entries]})
         return
-    table = Table(box=box.SIMPLE_HEAD)
-    for title in ("name", "transactions", "class", "region", "created", "id", ""):
-        table.add_column(title, justify="right" if title == "transactions" else "left")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for title in ("name", "transactions", "class", "region", "created", ""):
+        table.add_column(title, justify="right" if title == "transactions" else "left", overflow="fold")
     for entry in entries:
         facts = _facts(entry)
         table.add_row(
-            printable(entry.name or "-"),
+            printable(entry.name or str(facts["id"])),
             f"{entry.info.next_offset:,}",
             str(facts["class"]),
             entry.info.placement.region or "anywhere",
-            str(facts["created"]),
-            str(facts["id"]),
-            f"dropped {facts['dropped']}" if facts["dropped"] else "",
+            str(facts["created"])[:10],
+            f"dropped {str(facts['dropped'])[:10]}" if facts["dropped"] else "",
         )
     Console(highlight=False).print(table if table.row_count else "There are none.")
 

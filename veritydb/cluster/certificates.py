@@ -88,6 +88,27 @@ def context(authority: Path, certificate: Path, key: Path, *, server: bool) -> s
     return made
 
 
+def check_own(server: ssl.SSLContext, client: ssl.SSLContext, certificate: Path) -> None:
+    """Raise ConfigurationError if other members would not let a member with this certificate in.
+
+    It speaks with itself, in memory, so that what is checked is what they check. They could only hang up.
+    """
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    sides = [client.wrap_bio(to_client, to_server), server.wrap_bio(to_server, to_client, server_side=True)]
+    try:
+        while sides:
+            for side in tuple(sides):
+                try:
+                    side.do_handshake()
+                except ssl.SSLWantReadError:
+                    continue
+                sides.remove(side)
+    except ssl.SSLCertVerificationError as error:
+        raise ConfigurationError(f"the other members would not take {certificate}: {error.verify_message}") from error
+    except ssl.SSLError as error:
+        raise ConfigurationError(f"no TLS with {certificate}: {error.reason or error}") from error
+
+
 def check_time(certificate: Path, now: datetime.datetime) -> None:
     """Raise ConfigurationError if a certificate has expired, or is not valid yet.
 

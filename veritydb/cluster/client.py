@@ -40,7 +40,7 @@ class Client:
         self._pid = os.getpid()
 
     def append(self, record: bytes, *, timeout: float) -> kernel.Reply:
-        """Have a record appended. Returns what became of it; raises GroupUnavailable if that is not known.
+        """Have a record appended. Returns what became of it; raises GroupUnavailable if no node says.
 
         Sending a record twice appends it once: its transaction's id says that it is the same.
         """
@@ -118,6 +118,7 @@ class Client:
 
     def _command(self, command: bytes, timeout: float) -> kernel.Reply:
         deadline = time.monotonic() + timeout
+        asked = False
         while True:
             left = deadline - time.monotonic()
             if left <= 0:
@@ -125,7 +126,12 @@ class Client:
             try:
                 reply = self._with(lambda session: session.send(command, timeout=left))  # noqa: B023  called at once
             except SessionEnded:
+                asked = True
                 continue  # In a new one: the id of a transaction tells the group that it is the same.
+            except GroupUnavailable as error:
+                error.asked |= asked
+                raise
+            asked = True
             if reply != _BUSY:
                 return reply
             time.sleep(min(PAUSE, left))

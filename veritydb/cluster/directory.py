@@ -91,7 +91,7 @@ class Directory:
         """Make a stream where it belongs. Raises ConfigurationError, OperationalError."""
         place = self.place_for(placement)
         stream = stream_id(place.cluster, name)
-        called = "" if stream.hex() == name else name
+        called = "" if stream.hex() == name else name  # An id is nobody's name.
         reply = self._ask(place, kernel.CreateStream(stream, placement, called), time.monotonic() + self._timeout)
         if isinstance(reply, kernel.Created):
             return reply

@@ -54,7 +54,7 @@ class DiskFailed(Exception):
     def __init__(self, doing: str, path: str, error: OSError | None, why: str = "") -> None:
         name = errno.errorcode.get(error.errno or 0, "error") if error is not None else ""
         reason = f"{error.strerror} ({name})" if error is not None else why
-        super().__init__(f"{doing} {path}: {reason}")
+        super().__init__(why if error is not None and why else f"{doing} {path}: {reason}")
         self.doing = doing
         self.path = path
         self.errno = error.errno if error is not None else None
@@ -90,7 +90,7 @@ class Disk:
             sizes = (self._superblock.size, self._headers.size, self._place % SECTOR, rest)
         except OSError as error:
             self.close()
-            raise DiskFailed(doing, path, error) from error
+            raise DiskFailed(doing, path, error, _explained(doing, self.folder, error)) from error
         if not self.slots or not self._place or sizes != (COPIES * COPY_SIZE, self.slots * SECTOR, 0, 0):
             self.close()
             raise DiskFailed("opening", self.folder, None, "its files do not have the sizes that they were made with")
@@ -262,6 +262,18 @@ class Disk:
         if self._lock >= 0:
             self._files.close(self._lock)
             self._lock = -1
+
+
+def _explained(doing: str, folder: str, error: OSError) -> str:
+    """Return what a failure to open a member's folder means, where that can be said better than by its number."""
+    if doing == "locking" and error.errno == errno.EAGAIN:
+        return f"another process uses {folder}"
+    if error.errno == errno.ENOENT:
+        return (
+            f"there is no member's disk in {folder} (or not all of it): perhaps what holds it is not mounted. If it is "
+            "lost, veritydb cluster replace-disk makes another"
+        )
+    return ""
 
 
 def _read(file: AlignedFile, position: int, size: int) -> bytes | None:

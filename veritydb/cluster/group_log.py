@@ -105,15 +105,18 @@ class GroupLog(Log):
         """
         if self._stale or not self._lock.held:
             self._refuse()
+        size = len(header) + (parts.length if parts is not None else 0) + len(tail)
+        if size > RECORD_MAX:
+            error = TransactionTooLarge(
+                f"the transaction has {size:,} bytes, and {RECORD_MAX:,} go through a cluster at once; it was rolled "
+                "back, do it in parts"
+            )
+            error.size, error.limit = size, RECORD_MAX
+            raise error
         pieces = [header, tail]
         if parts is not None:
             pieces[1:1] = [parts.stored(number) for number in range(parts.count)]
         record = b"".join(pieces)
-        if len(record) > RECORD_MAX:
-            raise TransactionTooLarge(
-                f"the transaction has {len(record):,} bytes, and {RECORD_MAX:,} go through a cluster at once; it was "
-                "rolled back, do it in parts"
-            )
         claims = unpack_header(header)
         if claims.prev_hash != self.head.hash or claims.first_offset != self.head.next_offset:
             raise LogMismatch("the record does not build on the head of the log; nothing was written")
@@ -123,6 +126,13 @@ class GroupLog(Log):
         except NotPermitted:
             self._asked = None
             raise
+        except GroupUnavailable as error:
+            if error.asked:
+                raise
+            self._asked = None
+            raise GroupUnavailable(
+                f"the cluster could not be reached, the transaction was rolled back: {error}"
+            ) from error
         self._decided(reply)
 
     def follow(self, timeout: float) -> None:

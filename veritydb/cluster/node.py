@@ -32,7 +32,7 @@ import anyio
 import anyio.abc
 
 from veritydb.cluster.admission import Admission, Visitor
-from veritydb.cluster.certificates import context
+from veritydb.cluster.certificates import check_own, context
 from veritydb.cluster.config import NodeConfig, read_secret
 from veritydb.cluster.dialling import HANDSHAKE_SECONDS, Dialler
 from veritydb.cluster.disk import Disk
@@ -109,6 +109,7 @@ class Node:
         self._wire = Wire(cluster=config.cluster, keys=self._keys, member=config.member)
         self._server_tls = context(config.authority, config.certificate, config.key, server=True)
         self._client_tls = context(config.authority, config.certificate, config.key, server=False)
+        check_own(self._server_tls, self._client_tls, config.certificate)
         self._dialler = Dialler(
             config.member,
             config.members,
@@ -149,6 +150,12 @@ class Node:
         self._stopping = asyncio.Event()
         disk = Disk(config.data / "replica")
         try:
+            if disk.slots != config.slots:
+                # Ops would be looked for where they are not, and what was acknowledged might be denied.
+                raise ConfigurationError(
+                    f"slots = {config.slots}, and the disk in {disk.folder} was made with {disk.slots}; it cannot be "
+                    "changed"
+                )
             self.replica = Replica(
                 cluster=config.cluster,
                 member=config.member,

@@ -112,6 +112,12 @@ class Observer:
             # It may have been this one, before it was started again; then it falls silent.
             await anyio.sleep(DUPLICATE_SECONDS)
             answers = await self._ask()
+        others = {member: told.document.get("slots") for member, told in answers.items()}
+        for member, slots in others.items():
+            if isinstance(slots, int) and slots and slots != self._config.slots:
+                raise ConfigurationError(
+                    f"slots = {self._config.slots} here and {slots} at member {member}; it is the same on all"
+                )
         peers = self._peers()
         off = clocks_off(peers, self._limits.clock_seconds)
         if is_outvoted(off, len(self._config.members), self._limits.clock_seconds):
@@ -219,6 +225,7 @@ class Observer:
             connections=connections,
             peers=self._peers(),
             addresses={member: str(address) for member, address in self.addresses().items()},
+            slots=self._config.slots,
         )
         return judge(seen, self._limits)
 

@@ -110,7 +110,11 @@ class Session:
         self._own_process()
         while True:
             if not self._session:
-                self._register(deadline)
+                try:
+                    self._register(deadline)
+                except GroupUnavailable as error:
+                    error.asked = False  # For a session, not for the command.
+                    raise
             self._number += 1
             request = Request(self._client, self._session, self._number, command, self._view)
             answer = self._ask(request, deadline)
@@ -214,18 +218,21 @@ class Session:
         frame = self._wire.encode(message)
         last: Exception | None = None
         waits, patience = patience, PATIENCE[0]
-        uncertain = False
+        asked = uncertain = False
         stays: float | None = None
         while True:
             sent = False
             left = deadline - time.monotonic()
             if left <= 0 or self._stopped:
                 self._hang_up()
-                raise GroupUnavailable(f"no node of the group has answered in time ({last or 'silence'})")
+                error = GroupUnavailable(f"no node of the group has answered in time ({last or 'silence'})")
+                error.asked = asked
+                raise error
             try:
                 connection = self._connect(min(left, max(patience, 0.5)))
                 self._set_timeout(connection, min(left, waits + patience))
                 sent = isinstance(message, Request)
+                asked = True
                 written = connection.send(frame)
                 if written < len(frame):
                     connection.sendall(frame[written:])

@@ -92,7 +92,8 @@ class SharedStream:
         end = self.client.end(self.stream, timeout=timeout)
         if end is not None:
             return end
-        reply = self.client.command(kernel.CreateStream(self.stream, PLACEMENT), timeout=timeout)
+        name = "" if self.stream.hex() == self.name else self.name
+        reply = self.client.command(kernel.CreateStream(self.stream, PLACEMENT, name), timeout=timeout)
         known = kernel.Refused(kernel.Refusal.STREAM_EXISTS)  # Somebody has just made it, with another placement.
         if not isinstance(reply, kernel.Created) and reply != known:
             raise GroupUnavailable(f"stream {self.name!r} could not be made: {reply}; nothing was written")

@@ -123,6 +123,8 @@ class Observed(NamedTuple):
     """Where it finds the members: for clients that were told of others when there were others."""
     records_unknown: bool = False
     """Whether it has yet to look which records are missing."""
+    slots: int = 0
+    """Ops that its journal has room for; the same on all."""
 
     @property
     def lag(self) -> int:
