@@ -208,10 +208,15 @@ class _Adoption:
             raise ConfigurationError(f"{self.place} has a log already ({self.log}); nothing was touched")
         if not self.in_place and self.place.exists():
             raise ConfigurationError(f"{self.place} exists; nothing was touched")
+        if not self.in_place and log_folder(self.path).is_dir():
+            raise ConfigurationError(
+                f"{self.path} is a VerityDB database already, with its log {log_folder(self.path)}; nothing was touched"
+            )
         with self._opened_source() as source:
             if applied.exists(source.cursor()):
                 raise ConfigurationError(
-                    f"{self.path} is a VerityDB database without its log. Put the log back; nothing was touched"
+                    f"{self.path} is a VerityDB database without its log. Put the log back, or take the content out "
+                    "with `veritydb export` and adopt that; nothing was touched"
                 )
             try:
                 stream = self._build(source)

@@ -16,10 +16,10 @@ from urllib.parse import quote
 import apsw
 
 from veritydb import applied, keys, opening
-from veritydb.errors import ConfigurationError, NotAdopted, OperationalError
+from veritydb.errors import ConfigurationError, LogMissing, NotAdopted, OperationalError
 from veritydb.keys import Key
 from veritydb.replay.registering import prepare
-from veritydb.streams import keyring_of, log_folder
+from veritydb.streams import keyring_of, log_folder, without_log
 from veritydb.syncing import sync
 from veritydb.translation import translated
 from veritydb.workshop import Progress, asked_once, file_key_of, folder_beside, open_to_read, silent
@@ -52,7 +52,7 @@ def export(
 
     Schema, rows, rowids, sequences and header fields are kept; the table in which VerityDB notes the offset is left
     out. ``target`` appears whole and durable, or not at all. Raises ConfigurationError if it exists, KeyMissing,
-    WrongKey, NotEncrypted, NotAdopted, OperationalError.
+    WrongKey, NotEncrypted, NotAdopted, LogMissing, OperationalError.
     """
     began = time.monotonic()
     path, place = Path(os.path.realpath(database)), Path(os.path.realpath(target))
@@ -60,8 +60,11 @@ def export(
         raise ConfigurationError(f"there is no file {path}")
     if place.exists():
         raise ConfigurationError(f"{place} exists; nothing was written")
+    log = log_folder(path)
+    if not log.is_dir() and path.stat().st_size and not opening.starts_plain(str(path)):
+        raise LogMissing(f"{without_log(log)}; the key that the file needs is kept there. Nothing was written")
     key = asked_once(key, str(path))
-    keyring = keyring_of(log_folder(path), None if key is None else keys.normalise(key, str(path)), str(path))
+    keyring = keyring_of(log, None if key is None else keys.normalise(key, str(path)), str(path))
     with folder_beside(place, FOLDER_SUFFIX) as folder:
         made = folder / place.name
         try:

@@ -24,6 +24,7 @@ from veritydb.applied import AppliedIndex
 from veritydb.errors import (
     ConfigurationError,
     KeyMissing,
+    LogDamaged,
     LogMismatch,
     LogMissing,
     LogUnavailable,
@@ -130,7 +131,7 @@ def open_stream(
 def open_log(folder: Path, key: Any = None, *, database: str = "") -> tuple[Log, keys.Keyring | None]:
     """Open the log in ``folder`` for reading, with the keys that ``key`` opens; for tools that have no session."""
     if not folder.is_dir():
-        raise LogMissing(f"there is no log at {folder}")
+        raise LogMissing(str(without_log(folder)))
     secret = keys.normalise(key, database or str(folder)) if key is not None else None
     keyring = keyring_of(folder, secret, database or str(folder))
     return Log.open(folder, read_only=True), keyring
@@ -321,20 +322,14 @@ def _refuse_without_log(db: apsw.Connection, path: str, *, keyed: bool) -> None:
     _refuse_half_adopted(path)
     # An empty database that sqlite3 made (a header, no content) may be taken over; anything else has a history.
     if not opening.starts_plain(path):
-        raise LogMissing(
-            f"{path} is encrypted or not a database, and there is no log at {path}{LOG_SUFFIX}. If it is VerityDB's, "
-            "put its log back; if it is SQLCipher's, `veritydb adopt` gives it one. Nothing was touched"
-        )
+        raise LogMissing(f"{_of_no_log(path)}. Nothing was touched")
     if keyed:
         raise NotEncrypted(
             f"{path} is not encrypted and has no log, but a key was given; `veritydb adopt` encrypts it and gives it "
             "a log. Nothing was touched"
         )
     if applied.exists(db.cursor()):
-        raise LogMissing(
-            f"{path} says that it has a log, and there is none at {path}{LOG_SUFFIX}; put it back, or export the "
-            "content with sqlite3 and adopt it anew. Nothing was touched"
-        )
+        raise LogMissing(f"{_of_no_log(path, ours=True)}. Nothing was touched")
     if not _no_content(db):
         raise NotAdopted(
             f"{path} has content and no log: VerityDB could not prove where it came from. "
@@ -342,19 +337,65 @@ def _refuse_without_log(db: apsw.Connection, path: str, *, keyed: bool) -> None:
         )
 
 
+def without_log(folder: Path) -> LogMissing | NotAdopted:
+    """Return what is wrong, and what to do, where the log of a database is looked for in ``folder`` and is not."""
+    path = str(folder).removesuffix(LOG_SUFFIX)
+    if not os.path.exists(path):
+        return LogMissing(f"there is no log at {folder}, and no file {path} either")
+    if os.path.isdir(path):
+        return LogMissing(f"there is no log at {folder}, and {path} is a folder")
+    if _size(path) and not opening.starts_plain(path):
+        return NotAdopted(_of_no_log(path))
+    try:
+        with contextlib.closing(opening.open_file(path, None, create=False)) as db:
+            ours = applied.exists(db.cursor())
+    except apsw.Error as error:
+        return NotAdopted(f"there is no log at {folder}, and {path} cannot be read: {error}")
+    return (LogMissing if ours else NotAdopted)(_of_no_log(path, ours=ours))
+
+
+def _of_no_log(path: str, *, ours: bool | None = None) -> str:
+    """Say it of a file that is ours, is not, or cannot be read without its key."""
+    folder = path + LOG_SUFFIX
+    if ours is None:
+        return (
+            f"{path} is encrypted or not a database, and there is no log at {folder}. If it is VerityDB's, "
+            "put its log back; if it is SQLCipher's, `veritydb adopt` gives it one"
+        )
+    if ours:
+        return (
+            f"{path} says that it has a log, and there is none at {folder}; put it back, or take the content "
+            "out with `veritydb export` and adopt that"
+        )
+    return f"there is no log at {folder}; `veritydb adopt {path}` makes one"
+
+
 def _no_content(db: apsw.Connection) -> bool:
     return bool(db.execute("SELECT count(*) = 0 FROM main.sqlite_schema").get)
 
 
 def keyring_of(folder: Path, secret: keys.Secret | None, name: str) -> keys.Keyring | None:
-    """Return the keys in ``folder``, None if it keeps none. Raises NotEncrypted, KeyMissing, WrongKey."""
+    """Return the keys in ``folder``, None if it keeps none. Raises NotEncrypted, KeyMissing, WrongKey, LogDamaged."""
     if not keys.exists(folder):
         if secret is not None:
+            _look_for_lost_keys(folder)
             raise NotEncrypted(f"{name} is not encrypted, but a key was given; nothing was touched")
         return None
     if secret is None:
         raise KeyMissing(f"{name} is encrypted and no key was given; pass key=…; nothing was touched")
     return keys.load_keys(folder, secret)
+
+
+def _look_for_lost_keys(folder: Path) -> None:
+    """Raise LogDamaged if the log in ``folder`` keeps no keys and has records that were sealed by some."""
+    with contextlib.suppress(LogMismatch, LogMissing), contextlib.closing(Log.open(folder, read_only=True)) as log:
+        first = next(iter(log.records(0)), None)
+        if first is not None and first.header.key_id:
+            raise LogDamaged(
+                f"{folder / keys.KEY_FILE} is missing, and the log is sealed with the keys that were in it; restore it "
+                "from a backup. Nothing was touched",
+                segment=keys.KEY_FILE,
+            )
 
 
 def _size(path: str) -> int:

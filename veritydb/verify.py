@@ -26,7 +26,7 @@ from veritydb.replay.compare import differences
 from veritydb.replay.rebuilding import rebuild
 from veritydb.replay.registering import prepare
 from veritydb.sealing import Opener
-from veritydb.streams import keyring_of, log_folder
+from veritydb.streams import keyring_of, log_folder, without_log
 from veritydb.translation import translated
 from veritydb.workshop import Progress, asked_once, file_key_of, folder_beside, open_to_read, silent
 
@@ -113,7 +113,7 @@ def verify(
         return _verify_chain(path, expect, progress)
     folder = log_folder(path)
     if not folder.is_dir():
-        raise LogMissing(f"there is no log at {folder}, so nothing is known about {path}")
+        raise LogMissing(str(without_log(folder)))
     if chain_only:
         return _verify_chain(folder, expect, progress)
     key = asked_once(key, str(path))

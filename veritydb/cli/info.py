@@ -12,9 +12,9 @@ from veritydb import applied, keys
 from veritydb.cli.asking import encrypted, given_key
 from veritydb.cli.options import Database, Json, KeyFile
 from veritydb.cli.output import count_text, size_text, time_text, write_fields, write_json
-from veritydb.errors import ConfigurationError, NotAdopted
+from veritydb.errors import ConfigurationError
 from veritydb.log.store import Log
-from veritydb.streams import keyring_of, log_folder
+from veritydb.streams import keyring_of, log_folder, without_log
 from veritydb.workshop import file_key_of, open_to_read
 
 
@@ -63,7 +63,9 @@ def _facts(database: Path, key: str | None) -> dict[str, Any]:
     if not folder.is_dir():
         if not database.exists():
             raise ConfigurationError(f"there is no database {database}")
-        raise NotAdopted(f"{database} has no log; `veritydb adopt {database}` makes it a VerityDB database")
+        if database.is_dir():
+            raise ConfigurationError(f"{database} is a folder, not a database")
+        raise without_log(folder)
     is_encrypted = encrypted(database)
     secret = None if key is None else keys.normalise(key, str(database))
     keyring = None if secret is None and is_encrypted else keyring_of(folder, secret, str(database))

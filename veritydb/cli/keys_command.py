@@ -11,12 +11,12 @@ from typing import Annotated
 import typer
 
 from veritydb import keys
-from veritydb.cli.asking import encrypted, key_for
+from veritydb.cli.asking import key_for
 from veritydb.cli.options import Database, Json, KeyFile
 from veritydb.cli.output import write_fields, write_json
 from veritydb.errors import ConfigurationError, LogMissing, NotEncrypted
 from veritydb.keys import Keyring
-from veritydb.streams import keyring_of, log_folder
+from veritydb.streams import keyring_of, log_folder, without_log
 
 app = typer.Typer(help="Check a key, show the key that SQLCipher takes, make a new one.", no_args_is_help=True)
 
@@ -73,10 +73,9 @@ def generate(
 def _keyring(database: Path, key_file: Path | None) -> Keyring:
     folder = log_folder(database)
     if not folder.is_dir():
-        raise LogMissing(f"there is no log at {folder}, and the keys are kept in it")
-    if not encrypted(database):
-        raise NotEncrypted(f"{database} is not encrypted, so there is no key")
+        raise LogMissing(f"{without_log(folder)}; keys are kept in the log")
     key = key_for(database, key_file)
     keyring = keyring_of(folder, None if key is None else keys.normalise(key, str(database)), str(database))
-    assert keyring is not None
+    if keyring is None:
+        raise NotEncrypted(f"{database} is not encrypted, so there is no key")
     return keyring

@@ -68,7 +68,7 @@ def open_feed(
     path = os.path.realpath(path)
     folder = streams.log_folder(path)
     if not folder.is_dir():
-        raise LogMissing(f"there is no log at {folder}")
+        raise LogMissing(str(streams.without_log(folder)))
 
     def ask() -> keys.Keyring | None:
         secret = keys.normalise(key, path) if key is not None else None
