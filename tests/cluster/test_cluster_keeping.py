@@ -1,4 +1,4 @@
-"""The thread that keeps records: once a tick, or at once where somebody waits, and durable before it says so."""
+"""The thread that keeps records: now and then, or at once where somebody waits, and durable before it says so."""
 
 from __future__ import annotations
 
@@ -70,15 +70,22 @@ def fetch(offset, hash_=ZERO_HASH, wait=0):
     return FetchRecords(CLIENT, 7, STREAM, offset, 1 << 20, hash_, wait)
 
 
-def test_what_is_committed_is_kept_at_the_next_tick(kept):
+def test_what_is_committed_gathers_while_nobody_waits_for_it(kept):
     effects = records(3)
     for op, effect in enumerate(effects, 1):
         kept.keeper.keep(committed(op, effect))
-    assert kept.keeper.queued == 3, "nobody waits for it"
-    kept.keeper.tick()
-    wait_for(lambda: not kept.keeper.queued)
+    assert kept.keeper.queued == 3
     kept.keeper.put(fetch(0))
     assert kept.answers.get(timeout=30).records == tuple(effect.record for effect in effects)
+
+
+def test_what_has_gathered_is_kept_after_a_moment(tmp_path):
+    kept = Kept(tmp_path)
+    for op, effect in enumerate(records(3), 1):
+        kept.keeper.keep(committed(op, effect))
+    wait_for(lambda: not kept.keeper.queued)
+    kept.keeper.close()
+    assert not kept.failures
 
 
 def test_who_asks_finds_what_was_committed_before(kept):
@@ -89,7 +96,7 @@ def test_who_asks_finds_what_was_committed_before(kept):
     assert kept.answers.get(timeout=30).records == (effects[1].record,)
 
 
-def test_who_waits_for_a_record_gets_it_without_a_tick(kept):
+def test_who_waits_for_a_record_gets_it_at_once(kept):
     first, second = records(2)
     kept.keeper.keep(committed(1, first))
     kept.keeper.put(fetch(1, first.hash, wait=30_000))
@@ -157,6 +164,5 @@ def test_it_is_said_when_it_is_not_known_yet_what_is_missing(kept, monkeypatch):
 def test_ops_are_retained_after_a_while(kept, monkeypatch):
     (effect,) = records(1)
     monkeypatch.setattr(kept.keeper, "_flush_due", 0.0)
-    kept.keeper.keep(committed(1, effect))
-    kept.keeper.tick()
+    kept.keeper.put(committed(1, effect))
     assert kept.retained.get(timeout=30) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import logging
 import os
@@ -95,9 +96,16 @@ def _run(told: Any, reread: Any) -> None:
     # Where it is installed, as the extra "cluster" does: its TLS and its sockets take half of asyncio's time.
     options = {"use_uvloop": importlib.util.find_spec("uvloop") is not None}
     try:
-        anyio.run(lambda: Node(told, reread=reread).run(started=lambda: _notify("READY=1")), backend_options=options)
+        anyio.run(lambda: Node(told, reread=reread).run(started=_started), backend_options=options)
     except (DiskFailed, SuperblockDamaged, CannotStart, Error, OSError) as error:
         raise OperationalError(f"node {told.member} cannot run: {error}") from error
+
+
+def _started() -> None:
+    # What was imported and opened stays for as long as the node does: the collector need not go through it again.
+    gc.collect()
+    gc.freeze()
+    _notify("READY=1")
 
 
 def _notify(message: str) -> None:

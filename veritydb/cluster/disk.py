@@ -46,6 +46,8 @@ RESERVE = 16 << 10
 """Bytes of a slot's place for its entry that are allocated from the beginning."""
 SLOTS_MAX = 1 << 16
 _TEMPORARY = ".part"
+_ORDER = (Zone.ENTRY, Zone.HEADER, Zone.SNAPSHOT, Zone.SUPERBLOCK)
+"""In which what is pending is written: others wait for entries."""
 
 
 class DiskFailed(Exception):
@@ -180,36 +182,31 @@ class Disk:
     def flush(self, done: Callable[[WriteDone], object]) -> None:
         """Make all pending writes durable, and tell ``done`` of each as soon as it is, or of its failure."""
         pending, self._pending = self._pending, []
-        waiting = {write.token for write in pending}
-
-        def tell(writes: list[Write], ok: bool = True) -> None:
-            for write in writes:
-                if write.token in waiting:
-                    waiting.discard(write.token)
+        for zone in _ORDER:
+            writes = [write for write in pending if write.zone is zone]
+            if not writes:
+                continue
+            for together in [writes] if zone is Zone.ENTRY or zone is Zone.HEADER else [[write] for write in writes]:
+                if self.failed is None:
+                    try:
+                        self._make_durable(zone, together)
+                    except DiskFailed as failure:
+                        self.failed = failure
+                ok = self.failed is None
+                for write in together:
                     done(WriteDone(write.token, ok))
 
-        if self.failed is None:
-            by_zone = {zone: [write for write in pending if write.zone is zone] for zone in Zone}
-            try:
-                for zone, file, step in (
-                    (Zone.ENTRY, self._entries, self._place),
-                    (Zone.HEADER, self._headers, SECTOR),
-                ):
-                    self._write_group(zone, file, step, by_zone[zone])
-                    tell(by_zone[zone])
-                for write in by_zone[Zone.SNAPSHOT]:
-                    self._write_snapshot(write)
-                    tell([write])
-                for write in by_zone[Zone.SUPERBLOCK]:
-                    self._write_superblock(write)
-                    tell([write])
-            except DiskFailed as failure:
-                self.failed = failure
-        tell(pending, ok=False)
+    def _make_durable(self, zone: Zone, writes: list[Write]) -> None:
+        if zone is Zone.ENTRY:
+            self._write_group(zone, self._entries, self._place, writes)
+        elif zone is Zone.HEADER:
+            self._write_group(zone, self._headers, SECTOR, writes)
+        elif zone is Zone.SNAPSHOT:
+            self._write_snapshot(*writes)
+        else:
+            self._write_superblock(*writes)
 
     def _write_group(self, zone: Zone, file: AlignedFile, step: int, writes: list[Write]) -> None:
-        if not writes:
-            return
         try:
             write_to = file.write_through if len(writes) == 1 else file.write
             for write in writes:

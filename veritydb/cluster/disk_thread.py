@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 import time
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeAlias
 
 from veritydb.vsr.effects import Read, ReadDone, Remove, Write, WriteDone
@@ -34,9 +34,8 @@ class _Piece:
         self.is_over = threading.Lock()
         """Held until they have ended."""
         self.is_over.acquire()
-        self.state = threading.Lock()
-        self.is_left = False
-        """Whether nobody waits any more."""
+        self.is_decided = threading.Lock()
+        """Taken by whoever comes first: the thread, to leave here what it has done, or who waited, to wait no more."""
 
 
 class DiskThread:
@@ -69,10 +68,9 @@ class DiskThread:
         piece = _Piece(writes)
         self._orders.put(piece)
         if not piece.is_over.acquire(timeout=patience):
-            with piece.state:
-                if not piece.finished:
-                    piece.is_left = True
-                    return []
+            if piece.is_decided.acquire(blocking=False):
+                return []
+            piece.is_over.acquire()
         return piece.finished
 
     def close(self) -> None:
@@ -83,7 +81,8 @@ class DiskThread:
     def _run(self) -> None:
         more = True
         while more:
-            orders = [self._orders.get(), *self._waiting()]
+            orders = [self._orders.get()]
+            orders += [self._orders.get_nowait() for _ in range(self._orders.qsize())]  # Nobody else takes from it.
             more = None not in orders
             reads: list[Read] = []
             awaited: _Piece | None = None
@@ -103,31 +102,21 @@ class DiskThread:
                     self._disk.remove(order.zone, order.key)
             # Writes first: others wait for them. A read that was asked for before a write of the same place may then
             # find what is newer, as it may on any disk.
+            finished: list[WriteDone] = []
             began = time.perf_counter()
-            self._flush(awaited)
+            self._disk.flush(self._done if awaited is None else finished.append)
             if count:
                 self._flushed(time.perf_counter() - began, count)
+            if awaited is not None:
+                self._leave(awaited, finished)
             for read in reads:
                 self._done(ReadDone(read.token, self._disk.read(read.zone, read.key)))
 
-    def _flush(self, awaited: _Piece | None) -> None:
-        if awaited is None:
-            self._disk.flush(self._done)
+    def _leave(self, piece: _Piece, finished: list[WriteDone]) -> None:
+        """Give who waits for a piece what has become of it. The last thing that is done: the two share one lock."""
+        if piece.is_decided.acquire(blocking=False):
+            piece.finished = finished
+            piece.is_over.release()
             return
-        finished: list[WriteDone] = []
-        self._disk.flush(finished.append)
-        with awaited.state:
-            if not awaited.is_left:
-                awaited.finished = finished
-                finished = []
-        awaited.is_over.release()
         for event in finished:
             self._done(event)
-
-    def _waiting(self) -> list[Order | _Piece | None]:
-        orders: list[Order | _Piece | None] = []
-        while True:
-            try:
-                orders.append(self._orders.get_nowait())
-            except Empty:
-                return orders

@@ -305,7 +305,6 @@ class Node:
             due = max(due + TICK_MS / 1000, time.monotonic())
             await anyio.sleep(max(0.0, due - time.monotonic()))
             self._step(Tick())
-            self._keeper.tick()
             self._observer.tick()
 
     def _step(self, event: Event | ReadDone | WriteDone) -> None:
