@@ -160,6 +160,20 @@ def test_each_write_is_told_once_when_patience_ends_as_the_disk_does(folder: Pat
     disk.close()
 
 
+def test_what_is_still_being_written_is_not_overwritten_by_what_comes_next(folder: Path) -> None:
+    """Who has waited long enough makes the next write ready while the disk still reads the first one's memory."""
+    files = Stalling()
+    disk = Disk(folder, files=files)
+    thread = DiskThread(disk, lambda _: None)
+    files.goes_on.clear()
+    assert not thread.carry_out([of_entry(1)], 0)
+    assert not thread.carry_out([of_entry(2)], 0)
+    files.goes_on.set()
+    thread.close()
+    assert [read_entry(disk.read(Zone.ENTRY, op) or b"") for op in (1, 2)] == [entry(1), entry(2)]
+    disk.close()
+
+
 def test_a_slow_disk_is_tried_ever_more_rarely_and_a_quick_one_is_trusted_again() -> None:
     pace = Pace()
 

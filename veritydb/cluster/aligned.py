@@ -73,6 +73,11 @@ class AlignedFile:
             raise
 
     @property
+    def through(self) -> int:
+        """The descriptor on which a write is durable when it returns."""
+        return self._through
+
+    @property
     def size(self) -> int:
         """Bytes of the file."""
         return self._files.size(self._fd)

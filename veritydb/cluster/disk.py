@@ -28,7 +28,7 @@ import errno
 import fcntl
 import os
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from veritydb.cluster.aligned import SECTOR, AlignedFile, Buffer, sectors
 from veritydb.log.files import Files
@@ -60,6 +60,15 @@ class DiskFailed(Exception):
         self.doing = doing
         self.path = path
         self.errno = error.errno if error is not None else None
+
+
+class Prepared(NamedTuple):
+    """One call of the system, made ready by one thread for another."""
+
+    zone: Zone
+    fd: int
+    data: memoryview
+    position: int
 
 
 class Disk:
@@ -178,6 +187,28 @@ class Disk:
         if path is not None:
             with contextlib.suppress(OSError):  # It will be found again at the next start, and removed again.
                 self._files.unlink(path)
+
+    def prepare(self, write: Write, buffer: Buffer) -> Prepared:
+        """Return what makes one write to a slot durable; ``buffer`` is its own until that is done.
+
+        Any thread may call this, also while another one has the disk write.
+        """
+        assert isinstance(write.key, int)
+        assert 0 <= write.key < self.slots
+        file, step = (self._entries, self._place) if write.zone is Zone.ENTRY else (self._headers, SECTOR)
+        assert len(write.data) <= step
+        return Prepared(write.zone, file.through, buffer.fill(write.data), write.key * step)
+
+    def carry_out(self, prepared: Prepared) -> bool:
+        """Make one write durable that was prepared, as :meth:`flush` does; False if it failed."""
+        if self.failed is None:
+            zone, fd, data, position = prepared
+            try:
+                self._files.write(fd, data, position)
+            except OSError as error:
+                file = self._entries if zone is Zone.ENTRY else self._headers
+                self.failed = DiskFailed(f"writing {zone.name.lower()} to", file.path, error)
+        return self.failed is None
 
     def flush(self, done: Callable[[WriteDone], object]) -> None:
         """Make all pending writes durable, and tell ``done`` of each as soon as it is, or of its failure."""

@@ -6,6 +6,9 @@ Most disks are quick, and being told of a completion through the event loop cost
 does (``docs/internals/cluster-cost.md``). So the event loop gives small writes once a turn, in one piece, and waits for
 them here, in :meth:`DiskThread.carry_out`; but never for longer than it says, and then it is told as of anything else.
 What holds the disk up does not hold the replica up: a primary whose disk stalls is still heard.
+
+Most pieces are one write. The event loop makes it ready as far as the call of the system, because what this thread does
+with the interpreter's lock held, and code that it comes to after a sleep, is what such a write costs beside the disk.
 """
 
 from __future__ import annotations
@@ -15,12 +18,13 @@ import time
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeAlias
 
+from veritydb.cluster.aligned import SECTOR, Buffer
 from veritydb.vsr.effects import Read, ReadDone, Remove, Write, WriteDone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from veritydb.cluster.disk import Disk
+    from veritydb.cluster.disk import Disk, Prepared
 
 Order: TypeAlias = "Write | Read | Remove"
 
@@ -28,8 +32,10 @@ Order: TypeAlias = "Write | Read | Remove"
 class _Piece:
     """Writes whose end somebody waits for."""
 
-    def __init__(self, writes: list[Write]) -> None:
+    def __init__(self, writes: list[Write], prepared: Prepared | None) -> None:
         self.writes = writes
+        self.prepared = prepared
+        """The same, if it is one write."""
         self.finished: list[WriteDone] = []
         self.is_over = threading.Lock()
         """Held until they have ended."""
@@ -52,6 +58,8 @@ class DiskThread:
         self._disk = disk
         self._done = done
         self._flushed = flushed
+        self._buffer = Buffer(SECTOR)
+        """Of the next piece that is one write."""
         self._orders: SimpleQueue[Order | _Piece | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="veritydb-disk", daemon=True)
         self._thread.start()
@@ -65,10 +73,15 @@ class DiskThread:
 
         If that takes longer than ``patience`` seconds, nothing is returned, and ``done`` will be told.
         """
-        piece = _Piece(writes)
+        prepared: Prepared | None = None
+        if len(writes) == 1:
+            self._buffer.grow(len(writes[0].data))
+            prepared = self._disk.prepare(writes[0], self._buffer)
+        piece = _Piece(writes, prepared)
         self._orders.put(piece)
         if not piece.is_over.acquire(timeout=patience):
             if piece.is_decided.acquire(blocking=False):
+                self._buffer = Buffer(SECTOR)  # The other one is being written.
                 return []
             piece.is_over.acquire()
         return piece.finished
@@ -81,7 +94,11 @@ class DiskThread:
     def _run(self) -> None:
         more = True
         while more:
-            orders = [self._orders.get()]
+            first = self._orders.get()
+            if isinstance(first, _Piece) and first.prepared is not None:
+                self._carry_out(first, first.prepared)
+                continue
+            orders = [first]
             orders += [self._orders.get_nowait() for _ in range(self._orders.qsize())]  # Nobody else takes from it.
             more = None not in orders
             reads: list[Read] = []
@@ -111,6 +128,12 @@ class DiskThread:
                 self._leave(awaited, finished)
             for read in reads:
                 self._done(ReadDone(read.token, self._disk.read(read.zone, read.key)))
+
+    def _carry_out(self, piece: _Piece, prepared: Prepared) -> None:
+        began = time.perf_counter()
+        ok = self._disk.carry_out(prepared)
+        self._flushed(time.perf_counter() - began, 1)
+        self._leave(piece, [WriteDone(piece.writes[0].token, ok)])
 
     def _leave(self, piece: _Piece, finished: list[WriteDone]) -> None:
         """Give who waits for a piece what has become of it. The last thing that is done: the two share one lock."""
