@@ -34,8 +34,8 @@ from veritydb.transaction import busy
 log = logging.getLogger("veritydb.follower")
 
 LOCK_FILE = "follower"
-WAIT = 5.0
-"""Seconds for which a node is asked to wait for a record."""
+WAIT = 2.0
+"""Seconds for which a node is asked to wait for a record; then it is asked whether there was none."""
 GRACE = 0.002
 """Seconds that a writer of this machine gets to write here what it has just committed."""
 WRITING = 0.05
@@ -141,6 +141,10 @@ class Follower:
         fetched = self._asking.fetch(self._shared.stream, head.next_offset, head.hash, timeout=WAIT + 1.0, wait=WAIT)
         if self._stopping.is_set():
             return
+        # A node that is cut off, or far behind, has nothing to say, either. This asks the primary, and whoever has the
+        # answer is who is asked for records from now on.
+        if not fetched.records and self._asking.end(self._shared.stream, timeout=WAIT) is None:
+            raise errors.OperationalError(f"the cluster has no such stream {self._shared.name!r} any more")
         if fetched.records:
             group_log = session.stream.log
             assert isinstance(group_log, GroupLog)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import apsw
 
 from veritydb import consistency
-from veritydb.errors import ConsistencyTimeout, ProgrammingError
+from veritydb.errors import ConsistencyTimeout, OperationalError, ProgrammingError
 
 if TYPE_CHECKING:
     from veritydb.cluster.client import Client
@@ -55,10 +55,15 @@ class Freshness:
             opened.served[self._name] = session.applied() - 1
 
     def synchronize(self, session: Session, timeout: float) -> None:
-        """Wait until the file has what was committed anywhere before this call."""
+        """Wait until the file has what was committed anywhere before this call.
+
+        Raises ConsistencyTimeout, GroupUnavailable, OperationalError if the stream was dropped.
+        """
         deadline = time.monotonic() + timeout
         end = self._client.end(self._stream, timeout=timeout)
-        if end is not None and end[0]:
+        if end is None:
+            raise OperationalError("the cluster has no such stream any more; nothing was read")
+        if end[0]:
             self.wait(session, end[0] - 1, max(0.0, deadline - time.monotonic()))
 
     def wait(self, session: Session, offset: int, timeout: float) -> None:

@@ -43,9 +43,9 @@ class Cluster:
         self.configs = dict(zip(addresses, found(folder, addresses, slots=SLOTS), strict=True))
         self.nodes: dict[int, subprocess.Popen[bytes]] = {}
 
-    def start(self, member: int) -> None:
+    def start(self, member: int, *flags: str) -> None:
         with open(self.folder / f"node-{member}.out", "ab") as out:
-            command = [*self.program(member), "run", "--config", str(self.configs[member])]
+            command = [*self.program(member), "run", "--config", str(self.configs[member]), *flags]
             self.nodes[member] = subprocess.Popen(command, stdout=out, stderr=out)
 
     def program(self, member: int) -> list[str]:

@@ -26,7 +26,7 @@ class Machines:
 
     def connect(self, machine="a", **options):
         options = {"key": KEY, "timeout": PATIENCE, "stream": self.stream, **options}
-        return veritydb.connect(self.file(machine), cluster=self.cluster, **options)
+        return veritydb.connect(self.file(machine), **{"cluster": self.cluster, **options})
 
     def check(self):
         """Stop following; every machine's copy is whole, its file is what the copy says, and all agree."""

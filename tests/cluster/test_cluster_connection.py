@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -366,6 +367,41 @@ def test_one_process_of_a_machine_follows(machines):
 
 
 # Bad input
+
+
+def test_who_follows_a_node_that_is_cut_off_finds_another(own_machines):
+    """Before, such a node let it wait for ever, with nothing to say; and so did one that was behind."""
+    nodes = own_machines.nodes
+    config = read_client_config(own_machines.cluster)
+    port = free_port()
+    assert nodes.stop(1) == 0
+    # It listens where only the client looks for it, and looks for the others where nobody is.
+    flags = ["--listen", f"127.0.0.1:{port}", "--members", f"1=127.0.0.1:{port},2=127.0.0.1:1,3=127.0.0.1:2"]
+    with contextlib.closing(begin(own_machines)) as a:
+        nodes.start(1, *flags)
+        at_one = config._replace(members={**config.members, 1: Address("127.0.0.1", port)})
+        with contextlib.closing(own_machines.connect("b", cluster=at_one)) as b:
+            for number in range(3):
+                with a:
+                    a.execute("INSERT INTO notes (text) VALUES (?)", (str(number),))
+                b.read_after(a.token)
+            assert texts(b) == ["0", "1", "2"]
+            directory = Directory.of(read_client_config(nodes.folder / "admin"))
+            directory.drop("clinic")
+            directory.close()
+            # Nor is it silence when there is no such stream any more.
+            deadline = time.monotonic() + PATIENCE
+            (following,) = [one for one in follower._followers.values() if one._path == str(own_machines.file("b"))]
+            while "no such stream" not in (following.problem or ""):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            with pytest.raises(veritydb.OperationalError, match="no such stream"), b.read("synchronized"):
+                b.execute("SELECT 1")
+            with pytest.raises(veritydb.ConfigurationError, match="was dropped; its name is not used again"):
+                own_machines.connect("c")
+    follower.stop_all()
+    for machine in ("a", "b", "c"):
+        shutil.rmtree(own_machines.path / machine)
 
 
 def test_a_copy_is_not_written_without_its_cluster(machines):

@@ -73,6 +73,21 @@ def test_a_cluster_is_started_looked_at_and_stopped(folder):
     assert command("stop", folder) == "none runs that veritydb cluster start has started\n"
 
 
+def test_members_that_are_left_when_run_is_killed_are_known_and_stopped(folder):
+    """Before, nothing knew of them: the next ones could not run beside them, and no command ended them."""
+    with open(folder / "run.out", "wb") as out:
+        running = subprocess.Popen([sys.executable, "-m", "veritydb", "cluster", "run", folder], stdout=out, stderr=out)
+    wait_for(lambda: all(pids(folder)))
+    running.kill()
+    running.wait()
+    left = pids(folder)
+    assert all(left)
+    assert "member 1 runs already; veritydb cluster stop " in command("run", folder, code=1)
+    assert pids(folder) == left
+    assert command("stop", folder).count(": stopped") == 3
+    assert pids(folder) == [None, None, None]
+
+
 def test_a_rolling_restart_fails_no_command_of_those_who_wait_ten_seconds(folder):
     command("start", folder)
     streams = [Stream(group(folder)).create() for _ in range(3)]

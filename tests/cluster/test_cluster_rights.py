@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import logging
+import random
 import secrets
 import signal
 import socket
@@ -13,6 +15,10 @@ import tomllib
 from collections import Counter
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.cluster.groups import PATIENCE, PLACEMENT, Stream, cluster, free_port
 from tests.support.node import record
@@ -343,6 +349,65 @@ def test_who_has_no_certificate_of_the_authority_is_refused_and_counted(alone, t
     wait_for(alone, 'why="not TLS"')
     stream.append()
     stream.close()
+
+
+def test_whatever_a_client_sends_ends_its_own_connection_only(alone):
+    """Bytes that are no frame, frames that are cut off, whole ones with a bit turned; from who has a certificate."""
+    stream = Stream(alone.group()).create()
+    group = alone.group()
+    frame = encode(ReadRequest(bytes(16), 1, bytes(16)), cluster=group.cluster, keys=group.keys)
+    chance = random.Random(5)
+    for number in range(60):
+        turned = bytearray(frame)
+        turned[chance.randrange(len(frame))] ^= 1 << chance.randrange(8)
+        sent = (chance.randbytes(chance.randrange(1, 3000)), frame[: chance.randrange(len(frame))], bytes(turned))
+        with group.tls.wrap_socket(socket.create_connection(alone.config().address, timeout=PATIENCE)) as tls:
+            tls.sendall(frame)
+            assert tls.recv(1)
+            with contextlib.suppress(OSError):
+                tls.sendall(sent[number % 3])
+        stream.append()  # On the connection that it has had all the time.
+    assert alone.nodes[1].poll() is None
+    assert "Traceback" not in alone.output(1)
+    stream.close()
+
+
+def test_certificates_of_ones_own_authority_do_with_what_stands_between(tmp_path):
+    """As those of an organisation: RSA keys, and an authority in between, which stands in the certificate's file."""
+    now = datetime.datetime.now(datetime.UTC)
+
+    def signed(name, issuer, *, signs):
+        key = rsa.generate_private_key(65537, 2048)
+        subject = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, name)])
+        issuer_name, issuer_key = (subject, key) if issuer is None else (issuer[0].subject, issuer[1])
+        made = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(issuer_name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(hours=1))
+            .not_valid_after(now + datetime.timedelta(days=1))
+            .add_extension(x509.BasicConstraints(ca=signs, path_length=None), critical=True)
+            .sign(issuer_key, hashes.SHA256())
+        )
+        return made, key
+
+    def write(path, chain, key):
+        path.with_suffix(".crt").write_bytes(b"".join(each.public_bytes(Encoding.PEM) for each in chain))
+        path.with_suffix(".key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+    root = signed("Ward", None, signs=True)
+    between = signed("Ward, machines", root, signs=True)
+    with cluster(tmp_path / "cluster") as made:
+        for folder, name in [*((f"node-{n}", f"member-{n}") for n in (1, 2, 3)), ("client", "client")]:
+            certificate, key = signed(name, between, signs=False)
+            write(made.folder / folder / name, (certificate, between[0]), key)
+            (made.folder / folder / "authority.crt").write_bytes(root[0].public_bytes(Encoding.PEM))
+        made.start_all()
+        stream = Stream(made.group()).create()
+        stream.append()
+        stream.close()
 
 
 def test_an_expired_certificate_is_refused_by_the_node_and_named_by_its_owner(alone):

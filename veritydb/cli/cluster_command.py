@@ -110,15 +110,17 @@ def client(
 @app.command(epilog="veritydb cluster run cluster")
 def run(folder: Folder) -> None:
     """Run all members on this machine until Control-C: for development, not for data that must outlive it."""
-    configs = sorted(folder.glob("node-*/node.toml"))
-    if not configs:
-        raise ConfigurationError(f"{folder} holds no cluster; veritydb cluster init {folder} makes one")
-    nodes = [
-        subprocess.Popen([sys.executable, "-m", "veritydb", "node", "run", "--config", str(config)])
-        for config in configs
-    ]
+    from veritydb.cluster.local import members_in
+
+    members = members_in(folder)
+    nodes: list[subprocess.Popen[bytes]] = []
     signal.signal(signal.SIGTERM, _leave)
     try:
+        for member in members:
+            node = member.run()
+            if node is None:
+                raise OperationalError(f"member {member.member} runs already; veritydb cluster stop {folder} ends it")
+            nodes.append(node)
         while all(node.poll() is None for node in nodes):
             time.sleep(0.2)
         raise OperationalError("a node has ended; the others are stopped")

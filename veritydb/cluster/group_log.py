@@ -42,6 +42,8 @@ RECORD_MAX = kernel.COMMAND_MAX - 1024
 RESOLVE_SECONDS = 5.0
 """For how long it is asked what became of an append, at least."""
 _PAUSE = 0.005
+_WAIT = 1.0
+"""Seconds for which one node is asked for what others have written."""
 
 
 class _Asked(NamedTuple):
@@ -148,9 +150,12 @@ class GroupLog(Log):
             left = deadline - time.monotonic()
             if left <= 0:
                 raise GroupUnavailable("the cluster has not sent in time what others have written")
-            fetched = self.client.fetch(self.stream, self.head.next_offset, self.head.hash, timeout=left, wait=left)
+            wait = min(left, _WAIT)
+            fetched = self.client.fetch(self.stream, self.head.next_offset, self.head.hash, timeout=left, wait=wait)
             if not self._take(fetched.records):
-                time.sleep(_PAUSE)  # A node that has not heard of it yet.
+                # A node that has not heard of it yet, or is cut off. This asks the primary, and so does the next fetch.
+                time.sleep(_PAUSE)
+                self.client.end(self.stream, timeout=left)
 
     def offer(self, records: tuple[bytes, ...]) -> None:
         """Give what the group has sent, for the next :meth:`follow`."""

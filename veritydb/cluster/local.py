@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import IO
 
 from veritydb.cluster.config import NodeConfig, read_config
 from veritydb.errors import ConfigurationError, OperationalError
@@ -46,25 +47,36 @@ class LocalMember:
 
     def start(self) -> bool:
         """Start its process; False if it runs already. The process may still find that it cannot run."""
+        with open(self.log, "ab") as log:
+            process = self._spawn(log)
+        if process is None:
+            return False
+        process.returncode = 0  # It is to outlive us: nobody waits for it.
+        return True
+
+    def run(self) -> subprocess.Popen[bytes] | None:
+        """Start its process as the caller's own, which says what it says where he does; None if it runs already."""
+        return self._spawn()
+
+    def _spawn(self, log: IO[bytes] | None = None) -> subprocess.Popen[bytes] | None:
         fd = os.open(self._pid_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             if not _lock(fd):
-                return False
+                return None
             os.ftruncate(fd, 0)
-            with open(self.log, "ab") as log:
-                process = subprocess.Popen(
-                    [sys.executable, "-m", "veritydb", "node", "run", "--config", str(self.path)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    pass_fds=(fd,),
-                    start_new_session=True,  # Control-C here is not meant for it.
-                )
+            command = [sys.executable, "-m", "veritydb", "node", "run", "--config", str(self.path)]
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(fd,),
+                start_new_session=log is not None,  # Then Control-C here is not meant for it.
+            )
             os.pwrite(fd, f"{process.pid}\n".encode(), 0)
+            return process
         finally:
             os.close(fd)
-        process.returncode = 0  # It is to outlive us: nobody waits for it.
-        return True
 
     def stop(self, seconds: float = STOP_SECONDS) -> bool:
         """Ask it to end, and wait until it has; False if it did not run. Raises OperationalError if it goes on."""

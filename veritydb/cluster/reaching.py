@@ -54,7 +54,8 @@ def reach(cluster: Any) -> Client:
 def _said(cluster: Any) -> tuple[object, Any]:
     """Return what tells this cluster from others, and how to read its configuration."""
     if isinstance(cluster, ClusterConfig):
-        return (cluster[:-1], tuple(sorted(cluster.members.items()))), lambda: cluster
+        rest = tuple(value for name, value in cluster._asdict().items() if name != "members")
+        return (rest, tuple(sorted(cluster.members.items()))), lambda: cluster
     if not isinstance(cluster, str | os.PathLike) or not os.fspath(cluster):
         raise ConfigurationError(
             f"cluster is addresses, the path of a client.toml, or a ClusterConfig, not {cluster!r}"

@@ -78,7 +78,8 @@ class SharedStream:
     def create(self, folder: Path, secret: keys.Secret | None, timeout: float) -> None:
         """Make the copy: it appears whole or not at all, and whoever comes second uses the first one's.
 
-        Raises GroupUnavailable, KeyMissing, NotEncrypted, WrongKey, LogUnavailable.
+        Raises GroupUnavailable, KeyMissing, NotEncrypted, WrongKey, LogUnavailable, ConfigurationError if the stream
+        was dropped.
         """
         end = self._there(timeout)
         with appearing(folder) as workshop:
@@ -95,6 +96,10 @@ class SharedStream:
         name = "" if self.stream.hex() == self.name else self.name
         reply = self.client.command(kernel.CreateStream(self.stream, PLACEMENT, name), timeout=timeout)
         known = kernel.Refused(kernel.Refusal.STREAM_EXISTS)  # Somebody has just made it, with another placement.
+        if reply == kernel.Refused(kernel.Refusal.STREAM_DROPPED):
+            raise ConfigurationError(
+                f"the stream {self.name!r} was dropped; its name is not used again. Nothing was written"
+            )
         if not isinstance(reply, kernel.Created) and reply != known:
             raise GroupUnavailable(f"stream {self.name!r} could not be made: {reply}; nothing was written")
         return 0, ZERO_HASH
