@@ -5,22 +5,41 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import subprocess
+import sys
 import threading
+import time
 
 import pytest
 
-from tests.cluster.groups import SLOTS, Stream, free_port, group
+from tests.cluster.groups import PATIENCE, SLOTS, Stream, free_port, group
 from tests.cluster.test_cluster_health import wait_for
 from tests.cluster.test_cluster_processes import command
 from veritydb.cluster.changing import address_books, set_address, with_address
 from veritydb.cluster.config import Address, read_config
 from veritydb.cluster.local import members_in
+from veritydb.cluster.status import SILENT_SECONDS
 from veritydb.errors import ConfigurationError
 from veritydb.log import Log
 
 
 def status(folder, code=0):
     return json.loads(command("status", folder, "--json", code=code))
+
+
+def wait_until_good(folder):
+    """Return the status, once every member is ready and hears all the others."""
+    deadline = time.monotonic() + PATIENCE
+    while (told := look(folder))["health"] != "good" or any(each["why"] for each in told["members"]):
+        assert time.monotonic() < deadline, told
+    return told
+
+
+def look(folder):
+    done = subprocess.run(
+        [sys.executable, "-m", "veritydb", "cluster", "status", folder, "--json"], capture_output=True, check=False
+    )
+    return json.loads(done.stdout)
 
 
 def in_office(folder, code=0):
@@ -79,9 +98,18 @@ def test_a_member_is_added_and_another_removed_while_a_client_appends(folder):
             text = path.read_text()
             assert f'4 = "{address}"' in text
             assert f"\n{leaving} = " not in text
+    # Who was there before it hears it, and knows who is gone.
+    told = wait_until_good(folder)
+    assert [sorted(each["status"]["peers"]) for each in told["members"]] == [
+        [str(other) for other in stays if other != member] for member in stays
+    ]
     # The new one is needed now: of three, another one goes.
-    absent = next(member for member in stays if member not in (4, status(folder)["primary"]))
+    absent = next(member for member in stays if member not in (4, told["primary"]))
     command("stop", folder, "--member", absent)
+    # Before, the primary took the new one for silent, too, and said that there was no quorum.
+    for _ in range(2):
+        assert status(folder, code=1)["health"] == "degraded"
+        time.sleep(SILENT_SECONDS)
     fresh = Stream(group(folder), stream.name)
     fresh.next_offset, fresh.hash = stream.next_offset, stream.hash
     fresh.append()

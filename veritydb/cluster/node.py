@@ -25,7 +25,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, cast
 
 import anyio
@@ -33,7 +33,7 @@ import anyio.abc
 
 from veritydb.cluster.admission import Admission, Visitor
 from veritydb.cluster.certificates import check_own, context
-from veritydb.cluster.config import NodeConfig, read_secret
+from veritydb.cluster.config import Address, NodeConfig, read_secret
 from veritydb.cluster.dialling import HANDSHAKE_SECONDS, Dialler
 from veritydb.cluster.disk import Disk
 from veritydb.cluster.disk_turns import DiskTurns
@@ -176,9 +176,7 @@ class Node:
                 answer=lambda client, message: loop.call_soon_threadsafe(self._answer, client, message),
                 failed=lambda error: loop.call_soon_threadsafe(self._halt, f"records cannot be kept: {error}"),
             )
-            others = {member: address for member, address in config.members.items() if member != config.member}
-            self._group = Group(config.cluster, others, self._keys, self._client_tls)
-            self._observer = Observer(config, self._group, self.replica, self._keeper)
+            self._observer = Observer(config, self._others(config.members), self.replica, self._keeper)
             self._observer.connected = lambda: (len(self._clients), self._connections)
             self._observer.addresses = lambda: self._dialler.addresses
             try:
@@ -296,7 +294,13 @@ class Node:
             log.error("addresses stay as they were", extra=fields(why=error))
             return
         self._dialler.find(addresses)
+        self._observer.find(self._others(addresses))
         log.info("addresses read again", extra=fields(members=", ".join(map(str, sorted(addresses)))))
+
+    def _others(self, addresses: Mapping[int, Address]) -> Group:
+        """Return how the other members are reached."""
+        others = {member: address for member, address in addresses.items() if member != self._config.member}
+        return Group(self._config.cluster, others, self._keys, self._client_tls)
 
     # ---- the replica
 
@@ -363,10 +367,15 @@ class Node:
 
     async def _catch_up(self) -> None:
         """Fetch records that are missing from other nodes, a piece at a time."""
-        session = Session(self._group) if self._group.members else None
-        while session is not None:
+        session, asked = None, self._others({})
+        while True:
             await anyio.sleep(CATCH_UP_SECONDS)
             for missing in list(self._keeper.missing.values()):
+                others = self._others(self._dialler.addresses)
+                if not others.members:
+                    break
+                if session is None or others != asked:
+                    session, asked = Session(others), others
                 try:
                     fetched = await anyio.to_thread.run_sync(_fetch, session, missing, abandon_on_cancel=True)
                 except GroupUnavailable as error:

@@ -68,7 +68,10 @@ class Observer:
         self._commit_group = 0
         self._overdue_since: float | None = None
         self._disk = (0, 0)
+        self._group = group
         self._lines = {member: StatusLine(group, member) for member in group.members}
+        self._left: list[StatusLine] = []
+        """Lines to members who are elsewhere now, or gone; not hung up yet."""
         self._told: frozenset[str] = frozenset()
         self.phase = "starting"
         self.connected: Callable[[], tuple[int, int]] = lambda: (0, 0)
@@ -98,6 +101,17 @@ class Observer:
             self._overdue_since = time.monotonic()
 
     # ---- asking the others
+
+    def find(self, group: Group) -> None:
+        """Members are elsewhere now, or others. Who is asked about here is also who is known to have been heard."""
+        stays = {
+            member: line
+            for member, line in self._lines.items()
+            if group.members.get(member) == self._group.members[member]
+        }
+        self._left += [line for member, line in self._lines.items() if member not in stays]
+        self._group = group
+        self._lines = {member: stays.get(member) or StatusLine(group, member) for member in group.members}
 
     async def ask_before_start(self) -> None:
         """Ask the others whether this node may take part. Raises ConfigurationError if it may not."""
@@ -140,10 +154,12 @@ class Observer:
 
     async def close(self) -> None:
         """Hang up."""
-        for line in self._lines.values():
+        for line in [*self._lines.values(), *self._left]:
             await line.close()
 
     async def _ask(self) -> Mapping[int, Answered]:
+        while self._left:
+            await self._left.pop().close()
         answers = await ask_all(self._lines, ASK_SECONDS)
         self._answers = {member: told for member, told in answers.items() if isinstance(told, Answered)}
         for member, told in answers.items():
