@@ -26,6 +26,7 @@ from veritydb.log.resuming import remember
 from veritydb.planner import Kind, Plan, Planner
 from veritydb.records import Writer
 from veritydb.recovery import Recovery
+from veritydb.reminder import Reminder
 from veritydb.sealing import Opener, Sealer
 from veritydb.streams import Stream
 from veritydb.transaction import Transactions, busy
@@ -40,6 +41,8 @@ _PATIENCE = 0.2
 """Seconds that opening waits for the locks, to redo what is missing; a writer may hold them for long."""
 BARE_BEGIN = "BEGIN/*bare*/"
 """Begins the transaction around one bare statement. No program knows of it, so no trace shows it."""
+UNKNOWN_MODE = -1
+"""Of ``auto_vacuum``, where nobody knows which one the log has."""
 _DEFERRED = frozenset({BARE_BEGIN, "BEGIN", "BEGIN ", "BEGIN DEFERRED"})
 """What takes no lock, without asking SQLite. A program may word it otherwise."""
 
@@ -77,6 +80,8 @@ class Boundaries:
         self.schema_touched = False
         self.logged_mode: int | None = None
         """The ``auto_vacuum`` that the log has, while VACUUM may have given the file another one."""
+        self.reminder = Reminder(stream.folder) if stream.folder is not None and not stream.read_only else None
+        """The same, for whoever comes after this process if it dies."""
         self.offset_before: int | None = None
         """The connection's last offset before the statement that ran last and was not a plain read."""
         self._autocommit: bool | int = LEGACY_TRANSACTION_CONTROL
@@ -203,15 +208,22 @@ class Boundaries:
         transaction, or closing, comes here first.
         """
         logged, self.logged_mode = self.logged_mode, None
+        reminder = self.reminder
         try:
+            if reminder is not None and not reminder.left():
+                return  # Somebody else has followed it up, or is about to.
             mode = self.pragma("auto_vacuum")
             if mode != logged:
                 self.enter_write()
                 self.capture.add(Setting("auto_vacuum", mode))
                 self.commit_bare()
+            if reminder is not None:
+                reminder.remove()
         except BaseException:
-            self.logged_mode = logged
+            self.logged_mode = logged if reminder is None else UNKNOWN_MODE  # Others may log it meanwhile.
             self.abandon()
+            if reminder is not None:
+                reminder.release()
             raise
 
     def log_mode_if_left(self) -> None:
@@ -219,6 +231,12 @@ class Boundaries:
         if self.logged_mode is not None and not self.db.in_transaction:
             with contextlib.suppress(errors.OperationalError):
                 self.log_mode()
+
+    def follow_up_vacuum(self) -> None:
+        """Log what a VACUUM has left unlogged whose process was killed."""
+        if self.reminder is not None and not self.fresh and self.reminder.left():
+            self.logged_mode = UNKNOWN_MODE
+            self.log_mode_if_left()
 
     def first_use(self) -> None:
         """Give an empty database its AppliedIndex; as late as this, so that its encoding can still be chosen."""

@@ -65,6 +65,7 @@ class Session(Boundaries):
         self.register = register
         """What the program registers; the caller calls it once there is a connection to call it with."""
         self._prepare()
+        self.follow_up_vacuum()
         self._recovery.register = None  # From now on the connection has the functions, or its program does not.
         self.autocommit = autocommit
 
@@ -325,6 +326,8 @@ class Session(Boundaries):
             for reader in self._readers:
                 reader.close(True)
             self._readers.clear()
+            if self.reminder is not None:
+                self.reminder.release()
             self.db.close(True)
             self.stream.log.close()
 

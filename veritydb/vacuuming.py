@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
+from veritydb.boundaries import UNKNOWN_MODE
 from veritydb.errors import StatementRefused
 from veritydb.refusals import attached
 from veritydb.translation import translated
@@ -41,23 +42,28 @@ def run(session: Session, cursor: apsw.Cursor, plan: Plan, bindings: Any) -> Non
     outside = not session.db.in_transaction
     # While a query is read SQLite refuses; it must not find rows moved under it before that.
     unread = session.db.txn_state("main") == apsw.SQLITE_TXN_NONE
-    if outside and unread and not into and schema == "main":
+    changes_file = outside and not into and schema == "main"
+    if changes_file and unread:
         _renumber(session)
     session.planner.internal += 1
     try:
         session.capture.pause()
-        if outside and session.logged_mode is None:
-            session.logged_mode = session.pragma("auto_vacuum")
+        if changes_file:
+            mode = session.pragma("auto_vacuum") if session.logged_mode is None else session.logged_mode
+            left = session.reminder is not None and session.reminder.make(session.transactions.timeout)
+            session.logged_mode = UNKNOWN_MODE if left else mode
         cursor.execute(plan.sql, bindings).fetchall()
         if session.db.execute(_COPIED_ONE_BY_ONE).get:
             # VACUUM writes these rows of the schema last, so their number is the last rowid. One table is ours.
             session.db.set_last_insert_rowid(session.db.last_insert_rowid() - 1)
     except apsw.Error as error:
+        if session.reminder is not None:
+            session.reminder.release()  # The next transaction looks what became of it; nobody's VACUUM waits for that.
         raise translated(error) from error
     finally:
         session.planner.internal -= 1
         session.capture.enabled = True
-    if outside:
+    if changes_file:
         session.log_mode()
 
 
