@@ -41,6 +41,7 @@ DJANGO = "docs/guides/django.md"
 HTTP = "docs/guides/sse.md"
 CLUSTER = "docs/guides/cluster.md"
 NODES = "docs/guides/nodes.md"
+NATS = "docs/guides/nats.md"
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _FILE = re.compile(r"# ([\w.]+\.py)\n")
@@ -136,6 +137,7 @@ def test_every_guide_is_tried() -> None:
         HTTP,
         CLUSTER,
         NODES,
+        NATS,
     }
 
 

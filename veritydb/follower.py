@@ -23,7 +23,6 @@ from typing import Any
 import apsw
 
 from veritydb import errors
-from veritydb.cluster.client import Client
 from veritydb.cluster.group_log import GroupLog
 from veritydb.cluster.shared import SharedStream
 from veritydb.log.lock import LogBusy
@@ -61,7 +60,7 @@ class Follower:
         """Whether this process is the one of the machine that follows."""
         self.problem: str | None = None
         """Why the file is not kept current just now."""
-        self._asking = Client(shared.client.group)
+        self._asking = shared.client.another()
         self.thread = threading.Thread(target=self._run, name=f"veritydb-follower {path}", daemon=True)
 
     def use(self, session: Session) -> None:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import apsw
 
 from veritydb import consistency
-from veritydb.errors import ConsistencyTimeout, OperationalError, ProgrammingError
+from veritydb.errors import ConsistencyTimeout, NotSupportedError, OperationalError, ProgrammingError
 
 if TYPE_CHECKING:
-    from veritydb.cluster.client import Client
+    from veritydb.cluster.group_log import Sequencer
     from veritydb.session import Session
 
 _PAUSE = (0.000_5, 0.01)
@@ -28,13 +28,15 @@ class Freshness:
 
     __slots__ = ("_client", "_name", "_seen", "_stream", "consistency", "timeout")
 
-    def __init__(self, stream: bytes, client: Client, *, word: str, timeout: float) -> None:
+    def __init__(self, stream: bytes, client: Sequencer, *, word: str, timeout: float) -> None:
         self._stream = stream
         self._client = client
         self._name = stream.hex()[:16]
         self._seen = 0
         """Transactions that the file is known to have."""
         self.consistency = consistency.check(word)
+        if word == "synchronized":
+            self._check_linearizable()
         self.timeout = timeout
 
     def before(self, session: Session) -> None:
@@ -57,8 +59,10 @@ class Freshness:
     def synchronize(self, session: Session, timeout: float) -> None:
         """Wait until the file has what was committed anywhere before this call.
 
-        Raises ConsistencyTimeout, GroupUnavailable, OperationalError if the stream was dropped.
+        Raises ConsistencyTimeout, GroupUnavailable; NotSupportedError where it cannot be asked how far that is,
+        OperationalError if the stream was dropped.
         """
+        self._check_linearizable()
         deadline = time.monotonic() + timeout
         end = self._client.end(self._stream, timeout=timeout)
         if end is None:
@@ -84,6 +88,13 @@ class Freshness:
                 raise ConsistencyTimeout(offset=offset, applied=self._seen - 1)
             time.sleep(pause)
             pause = min(1.5 * pause, _PAUSE[1])
+
+    def _check_linearizable(self) -> None:
+        if not self._client.linearizable:
+            raise NotSupportedError(
+                "NATS has no question whose answer is sure to be the newest, so nothing can be read 'synchronized'. "
+                "Write what must only happen once: a commit is taken on the newest state or not at all"
+            )
 
     def token(self, session: Session) -> str:
         """Return the token of what the session sees now."""

@@ -9,6 +9,7 @@ import pytest
 
 from tests.cluster.groups import SLOTS, cluster, free_port
 from tests.cluster.machines import Machines
+from tests.cluster.nats_servers import BINARY, servers
 from veritydb.cluster.config import Address
 from veritydb.cluster.founding import found
 from veritydb.cluster.local import members_in
@@ -42,6 +43,22 @@ def machines(tmp_path, nodes, request):
 @pytest.fixture
 def own_machines(tmp_path, own_nodes):
     made = Machines(tmp_path, own_nodes, "clinic")
+    yield made
+    made.check()
+
+
+@pytest.fixture(scope="session")
+def nats(tmp_path_factory):
+    """One NATS server that all tests use, and leave running."""
+    if BINARY is None:
+        pytest.skip("nats-server is not installed (apt-get install nats-server)")
+    with servers(tmp_path_factory.mktemp("nats") / "server") as made:
+        yield made
+
+
+@pytest.fixture
+def in_nats(tmp_path, nats):
+    made = Machines(tmp_path, nats, f"clinic-{os.urandom(4).hex()}", cluster=nats.address)
     yield made
     made.check()
 

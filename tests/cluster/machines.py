@@ -15,9 +15,9 @@ KEY = "correct horse"
 class Machines:
     """The machines of one test."""
 
-    def __init__(self, path, nodes, stream):
+    def __init__(self, path, nodes, stream, *, cluster=None):
         self.path, self.nodes, self.stream = path, nodes, stream
-        self.cluster = nodes.folder / "client"
+        self.cluster = cluster or nodes.folder / "client"
 
     def file(self, machine):
         folder = self.path / machine

@@ -17,10 +17,10 @@ import veritydb
 from tests.cluster.groups import PATIENCE, free_port
 from tests.cluster.machines import KEY, begin, catch_up, reach_of, seen, texts
 from veritydb import follower, kernel
-from veritydb.cluster.client import Client
+from veritydb.cluster.client import RECORD_MAX, Client
 from veritydb.cluster.config import Address, read_client_config
 from veritydb.cluster.directory import Directory
-from veritydb.cluster.group_log import RECORD_MAX, GroupLog
+from veritydb.cluster.group_log import GroupLog
 from veritydb.cluster.reaching import reach
 from veritydb.cluster.session import Session
 from veritydb.errors import (

@@ -1,4 +1,4 @@
-"""What every :class:`~veritydb.log.Replicator` promises: one on disk, one in memory, one that a group agrees on."""
+"""What every :class:`~veritydb.log.Replicator` promises: on disk, in memory, kept by a group, kept by NATS."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from tests.cluster.groups import PATIENCE
 from veritydb.chain import ZERO_HASH, Kind, chain_hash, pack_header
 from veritydb.cluster.group_log import GroupLog
 from veritydb.cluster.reaching import reach
-from veritydb.cluster.shared import PLACEMENT
 from veritydb.errors import ConflictError, LogMismatch, LogUnavailable
-from veritydb.kernel import CreateStream
 from veritydb.log import Log, MemoryLog, Spill
 from veritydb.log.record import pack_part_head
+from veritydb.nats import sequencer
+from veritydb.nats.config import read_address
+from veritydb.nats.sequencer import NatsSequencer
 
 
 class OnDisk:
@@ -35,14 +36,30 @@ class Agreed(OnDisk):
 
     def __init__(self, folder, nodes):
         super().__init__(folder, nodes)
-        self.client = reach(nodes.folder / "client")
-        stream = Log.open(self.folder, read_only=True).stream
-        self.client.command(CreateStream(stream, PLACEMENT), timeout=PATIENCE)
+        self.client = self.reach(nodes, Log.open(self.folder, read_only=True).stream)
+
+    def reach(self, nodes, stream):
+        client = reach(nodes.folder / "client")
+        client.create(stream, "", timeout=PATIENCE)
+        return client
 
     def open(self):
         log = GroupLog.open(self.folder)
         log.join(self.client)
         return log
+
+
+class InNats(Agreed):
+    """The same, of a stream in NATS JetStream."""
+
+    def reach(self, nodes, stream):
+        config = read_address(nodes.address, {})
+        client = NatsSequencer(config, stream.hex(), bytes(16), stream)
+        client.create(stream, stream.hex(), timeout=PATIENCE)
+        return client
+
+
+SHARED = {Agreed: "nodes", InNats: "nats"}
 
 
 class InMemory:
@@ -55,10 +72,22 @@ class InMemory:
         return self.log
 
 
-@pytest.fixture(params=[OnDisk, Agreed, InMemory])
+@pytest.fixture(params=[OnDisk, Agreed, InNats, InMemory])
 def kind(request, tmp_path):
-    nodes = request.getfixturevalue("nodes") if request.param is Agreed else None
-    return request.param(tmp_path, nodes)
+    yield from making(request, tmp_path)
+
+
+@pytest.fixture(params=[Agreed, InNats])
+def shared(request, tmp_path):
+    yield from making(request, tmp_path)
+
+
+def making(request, tmp_path):
+    nodes = SHARED.get(request.param)
+    made = request.param(tmp_path, request.getfixturevalue(nodes) if nodes else None)
+    yield made
+    if nodes:
+        made.client.close()
 
 
 @pytest.fixture
@@ -185,13 +214,12 @@ def test_refresh_and_follow_change_nothing_where_nothing_happened(log):
     assert log.head == head
 
 
-def test_of_two_copies_of_a_stream_one_wins_and_the_other_follows(nodes, tmp_path):
-    one = Agreed(tmp_path, nodes)
-    first = one.open()
+def test_of_two_copies_of_a_stream_one_wins_and_the_other_follows(shared, tmp_path):
+    first = shared.open()
     other_folder = tmp_path / "other"
     Log.create(other_folder, first.stream).close()
     second = GroupLog.open(other_folder)
-    second.join(one.client)
+    second.join(shared.client)
     first.acquire(1)
     second.acquire(1)
     first.append(*record(first))
@@ -208,9 +236,9 @@ def test_of_two_copies_of_a_stream_one_wins_and_the_other_follows(nodes, tmp_pat
     second.close()
 
 
-def test_a_copy_that_went_another_way_is_named(nodes, tmp_path):
-    one = Agreed(tmp_path, nodes)
-    log = one.open()
+def test_a_copy_that_went_another_way_is_named(shared, tmp_path, monkeypatch):
+    monkeypatch.setattr(sequencer, "BEHIND_SECONDS", 0.1)
+    log = shared.open()
     log.acquire(1)
     log.append(*record(log))
     alone = tmp_path / "alone"
@@ -220,13 +248,13 @@ def test_a_copy_that_went_another_way_is_named(nodes, tmp_path):
     forked.append(*record(forked))
     forked.close()
     second = GroupLog.open(alone)
-    second.join(one.client)
-    second.acquire(1)
-    with pytest.raises(ConflictError):
+    second.join(shared.client)
+    second.acquire(PATIENCE)
+    with pytest.raises((ConflictError, LogMismatch)):
         second.append(*record(second))
     log.append(*record(log))
     second.aim(log.head.next_offset, log.head.hash)
-    with pytest.raises(LogMismatch, match="is no copy of its stream"):
+    with pytest.raises(LogMismatch, match="is no copy of"):
         second.follow(PATIENCE)
     log.close()
     second.close()

@@ -19,6 +19,7 @@ MODULES = {
     "server": ["veritydb.sse.app", "veritydb.sse.serving", "veritydb.sse.settings", "veritydb.cli.serve_command"],
     "sqlalchemy": ["veritydb.sqlalchemy.dialect"],
     "django": ["veritydb.django.base"],
+    "nats": ["veritydb.cluster.reaching", "veritydb.nats.sequencer"],
     "cluster": ["veritydb.cluster.reaching", "veritydb.cluster.node"],
 }
 

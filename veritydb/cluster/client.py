@@ -17,19 +17,26 @@ from typing import TypeVar
 from veritydb import kernel
 from veritydb.chain import ZERO_HASH
 from veritydb.cluster.session import Group, Session, SessionEnded
-from veritydb.errors import GroupUnavailable
+from veritydb.errors import ConfigurationError, GroupUnavailable
 from veritydb.vsr.messages import FetchedRecords
 
 IDLE_MAX = 16
 """Sessions that a process keeps."""
 PAUSE = 0.02
 FETCH_BYTES = 4 << 20
+RECORD_MAX = kernel.COMMAND_MAX - 1024
+"""Bytes of a record that can go through a group: it is one op."""
+PLACEMENT = kernel.Placement(kernel.DataClass.NON_PHI, "")
+"""Of a stream that a first connection makes; ``veritydb streams create`` says otherwise."""
 
 _T = TypeVar("_T")
 
 
 class Client:
     """One process's way to one group. For any number of threads."""
+
+    linearizable = True
+    record_max = RECORD_MAX
 
     def __init__(self, group: Group) -> None:
         self.group = group
@@ -42,7 +49,8 @@ class Client:
     def append(self, record: bytes, *, timeout: float) -> kernel.Reply:
         """Have a record appended. Returns what became of it; raises GroupUnavailable if no node says.
 
-        Sending a record twice appends it once: its transaction's id says that it is the same.
+        Sending a record twice appends it once: its transaction's id says that it is the same. NotPermitted says that
+        nothing was done.
         """
         return self._command(kernel.encode_append((), record), timeout)
 
@@ -53,6 +61,18 @@ class Client:
     def command(self, command: kernel.Command, *, timeout: float) -> kernel.Reply:
         """Have any other command carried out, of those that may be carried out twice. Raises GroupUnavailable."""
         return self._command(kernel.encode_command(command), timeout)
+
+    def create(self, stream: bytes, name: str, *, timeout: float) -> None:
+        """Make a stream, unless it is there. Raises GroupUnavailable, ConfigurationError if it was dropped."""
+        known_by = "" if stream.hex() == name else name
+        reply = self.command(kernel.CreateStream(stream, PLACEMENT, known_by), timeout=timeout)
+        known = kernel.Refused(kernel.Refusal.STREAM_EXISTS)  # Somebody has just made it, with another placement.
+        if reply == kernel.Refused(kernel.Refusal.STREAM_DROPPED):
+            raise ConfigurationError(
+                f"the stream {name!r} was dropped; its name is not used again. Nothing was written"
+            )
+        if not isinstance(reply, kernel.Created) and reply != known:
+            raise GroupUnavailable(f"stream {name!r} could not be made: {reply}; nothing was written")
 
     def end(self, stream: bytes, *, timeout: float) -> tuple[int, bytes] | None:
         """Return where a stream ends, counting all that was committed before this call; None: there is none."""
@@ -67,6 +87,15 @@ class Client:
                 stream, first_offset, last_hash, bytes_max=FETCH_BYTES, timeout=timeout, wait=wait
             )
         )
+
+    @property
+    def cluster(self) -> bytes:
+        """The group's id."""
+        return self.group.cluster
+
+    def another(self) -> Client:
+        """Return one with sessions of its own."""
+        return Client(self.group)
 
     def interrupt(self) -> None:
         """Hang up on what is being asked now, in other threads, and ask nothing any more."""

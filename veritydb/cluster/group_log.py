@@ -15,13 +15,14 @@ OutcomeUnknown says so, and the next transaction asks again.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from veritydb import kernel
-from veritydb.chain import HEADER_SIZE, Malformed, unpack_header
+from veritydb.chain import HEADER_SIZE, ZERO_HASH, Malformed, misfit, unpack_header
 from veritydb.cluster.records import split_record
 from veritydb.consistency import current
 from veritydb.errors import (
+    ConfigurationError,
     ConflictError,
     GroupUnavailable,
     LogDamaged,
@@ -34,16 +35,85 @@ from veritydb.errors import (
 from veritydb.log.store import Log
 
 if TYPE_CHECKING:
-    from veritydb.cluster.client import Client
     from veritydb.log.spill import Spill
 
-RECORD_MAX = kernel.COMMAND_MAX - 1024
-"""Bytes of a record that can go through a group: it is one op."""
+NOT_APPENDED = (ConfigurationError, LogMismatch, LogUnavailable, NotPermitted, TransactionTooLarge)
 RESOLVE_SECONDS = 5.0
 """For how long it is asked what became of an append, at least."""
 _PAUSE = 0.005
 _WAIT = 1.0
 """Seconds for which one node is asked for what others have written."""
+
+
+class Fetched(Protocol):
+    """What came of asking for records."""
+
+    @property
+    def next_offset(self) -> int:
+        """Where the stream ends, as far as who was asked knows."""
+        ...
+
+    @property
+    def records(self) -> tuple[bytes, ...]:
+        """In order, from behind the one that was named."""
+        ...
+
+
+class Sequencer(Protocol):
+    """Who gives the records of a stream their one order, and is asked by its copies: a group of nodes, or NATS."""
+
+    @property
+    def cluster(self) -> bytes:
+        """16 bytes that tell whose stream it is."""
+        ...
+
+    @property
+    def record_max(self) -> int:
+        """Bytes of a record that can be appended at all; :meth:`append` may know of a lower limit."""
+        ...
+
+    @property
+    def linearizable(self) -> bool:
+        """Whether :meth:`end` counts all that was committed anywhere before it was called."""
+        ...
+
+    def create(self, stream: bytes, name: str, *, timeout: float) -> None:
+        """Make a stream; it may be there. Raises GroupUnavailable, NotPermitted, ConfigurationError."""
+        ...
+
+    def end(self, stream: bytes, *, timeout: float) -> tuple[int, bytes] | None:
+        """Return where a stream ends; None: there is none. Raises GroupUnavailable."""
+        ...
+
+    def append(self, record: bytes, *, timeout: float) -> kernel.Reply:
+        """Have a record appended, once. Returns what became of it, and raises GroupUnavailable if that is not known.
+
+        Its ``asked`` is False if nobody can have been asked.
+        One of :data:`NOT_APPENDED` says that it was not appended and never will be.
+        """
+        ...
+
+    def resolve(self, stream: bytes, identity: bytes, since: int, *, timeout: float) -> kernel.Reply:
+        """Tell whether a transaction is committed; if not, it never will be. Raises GroupUnavailable."""
+        ...
+
+    def fetch(
+        self, stream: bytes, first_offset: int, last_hash: bytes = ZERO_HASH, *, timeout: float, wait: float = 0.0
+    ) -> Fetched:
+        """Return what stands behind the record with ``last_hash``; if that is the last, wait so long for another."""
+        ...
+
+    def another(self) -> Sequencer:
+        """Return one with connections of its own."""
+        ...
+
+    def interrupt(self) -> None:
+        """From another thread: let what is being asked fail, and ask nothing any more."""
+        ...
+
+    def close(self) -> None:
+        """Hang up."""
+        ...
 
 
 class _Asked(NamedTuple):
@@ -64,14 +134,14 @@ class GroupLog(Log):
     """One handle on the copy of a stream; for one connection, in one process. :meth:`join` it after opening."""
 
     shared = True
-    client: Client
+    client: Sequencer
     _asked: _Asked | None = None
     _target: _End | None = None
     """Where the stream is known to have ended, if that is not here yet."""
     _offered: tuple[bytes, ...] = ()
     _timeout = RESOLVE_SECONDS
 
-    def join(self, client: Client) -> None:
+    def join(self, client: Sequencer) -> None:
         """Say who asks the group."""
         self.client = client
 
@@ -108,24 +178,33 @@ class GroupLog(Log):
         if self._stale or not self._lock.held:
             self._refuse()
         size = len(header) + (parts.length if parts is not None else 0) + len(tail)
-        if size > RECORD_MAX:
+        limit = self.client.record_max
+        if size > limit:
             error = TransactionTooLarge(
-                f"the transaction has {size:,} bytes, and {RECORD_MAX:,} go through a cluster at once; it was rolled "
-                "back, do it in parts"
+                f"the transaction has {size:,} bytes, and {limit:,} go through a cluster at once; it was rolled back, "
+                "do it in parts"
             )
-            error.size, error.limit = size, RECORD_MAX
+            error.size, error.limit = size, limit
             raise error
         pieces = [header, tail]
         if parts is not None:
             pieces[1:1] = [parts.stored(number) for number in range(parts.count)]
         record = b"".join(pieces)
         claims = unpack_header(header)
-        if claims.prev_hash != self.head.hash or claims.first_offset != self.head.next_offset:
+        head = self.head
+        # Not all who are asked look at the record itself, and what is wrong in it would be refused by every reader.
+        said = (claims.timestamp, claims.transaction_count, claims.tail_length, claims.part_count, claims.parts_length)
+        given = (timestamp, transaction_count, len(tail), *((0, 0) if parts is None else (parts.count, parts.length)))
+        wrong = misfit(
+            head.next_offset, head.hash, head.timestamp, head.generation,
+            claims.first_offset, claims.prev_hash, claims.timestamp, claims.generation,
+        )  # fmt: skip
+        if wrong or said != given or claims.stream != self.stream:
             raise LogMismatch("the record does not build on the head of the log; nothing was written")
         self._asked = _Asked(record, claims.id, claims.first_offset)
         try:
             reply = self.client.append(record, timeout=self._timeout)
-        except NotPermitted:
+        except NOT_APPENDED:
             self._asked = None
             raise
         except GroupUnavailable as error:

@@ -36,6 +36,12 @@ def stream_id(cluster: bytes, name: str) -> bytes:
     return blake3(name.encode(), key=key).digest(length=ID_SIZE)
 
 
+def domain_id(domain: str) -> bytes:
+    """Return the 16 bytes that stand for a domain of NATS JetStream, which has no id, among clusters."""
+    key = blake3(b"", derive_key_context="VerityDB 2026 id of a NATS JetStream domain").digest()
+    return blake3(domain.encode(), key=key).digest(length=ID_SIZE)
+
+
 def name_problem(name: str) -> str | None:
     """Return why no stream can have this name; None if one can."""
     if not name or len(name.encode(errors="surrogatepass")) > NAME_MAX:

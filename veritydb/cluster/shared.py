@@ -18,16 +18,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from veritydb import kernel, keys
+from veritydb import keys
 from veritydb.chain import ZERO_HASH, Kind, pack_header
-from veritydb.cluster.client import Client
 from veritydb.cluster.files import write_new
-from veritydb.cluster.group_log import GroupLog
+from veritydb.cluster.group_log import GroupLog, Sequencer
 from veritydb.cluster.records import make_durable
 from veritydb.errors import (
     ConfigurationError,
     ConflictError,
-    GroupUnavailable,
     KeyMissing,
     LogMismatch,
     NotEncrypted,
@@ -40,15 +38,13 @@ from veritydb.sealing import Opener, Sealer
 from veritydb.streams import SHARED_FILE, appearing
 from veritydb.version import SOFTWARE
 
-PLACEMENT = kernel.Placement(kernel.DataClass.NON_PHI, "")
-"""Of a stream that a first connection makes; ``veritydb streams create`` says otherwise."""
 _GENESIS = Genesis(encoding="UTF-8", page_size=4096, auto_vacuum=0, software=SOFTWARE)
 
 
 class SharedStream:
     """One stream of one cluster."""
 
-    def __init__(self, client: Client, name: str, stream: bytes) -> None:
+    def __init__(self, client: Sequencer, name: str, stream: bytes) -> None:
         self.client = client
         self.name = name
         self.stream = stream
@@ -69,10 +65,10 @@ class SharedStream:
                 "cluster=… to use it; to share what it holds, export it and load that into a stream. Nothing was "
                 "touched"
             )
-        if told != (self.client.group.cluster.hex(), self.stream.hex()):
+        if told != (self.client.cluster.hex(), self.stream.hex()):
             raise LogMismatch(
                 f"{folder} is a copy of stream {told[1]} of cluster {told[0]}, and {self.name!r} "
-                f"({self.stream.hex()} of cluster {self.client.group.cluster.hex()}) is asked for; nothing was touched"
+                f"({self.stream.hex()} of cluster {self.client.cluster.hex()}) is asked for; nothing was touched"
             )
 
     def create(self, folder: Path, secret: keys.Secret | None, timeout: float) -> None:
@@ -85,7 +81,7 @@ class SharedStream:
         with appearing(folder) as workshop:
             Log.create(workshop, self.stream).close()
             self._copy(workshop, secret, end, timeout)
-            told = {"cluster": self.client.group.cluster.hex(), "stream": self.stream.hex(), "name": self.name}
+            told = {"cluster": self.client.cluster.hex(), "stream": self.stream.hex(), "name": self.name}
             write_new(workshop / SHARED_FILE, json.dumps(told).encode() + b"\n")
 
     def _there(self, timeout: float) -> tuple[int, bytes]:
@@ -93,15 +89,7 @@ class SharedStream:
         end = self.client.end(self.stream, timeout=timeout)
         if end is not None:
             return end
-        name = "" if self.stream.hex() == self.name else self.name
-        reply = self.client.command(kernel.CreateStream(self.stream, PLACEMENT, name), timeout=timeout)
-        known = kernel.Refused(kernel.Refusal.STREAM_EXISTS)  # Somebody has just made it, with another placement.
-        if reply == kernel.Refused(kernel.Refusal.STREAM_DROPPED):
-            raise ConfigurationError(
-                f"the stream {self.name!r} was dropped; its name is not used again. Nothing was written"
-            )
-        if not isinstance(reply, kernel.Created) and reply != known:
-            raise GroupUnavailable(f"stream {self.name!r} could not be made: {reply}; nothing was written")
+        self.client.create(self.stream, self.name, timeout=timeout)
         return 0, ZERO_HASH
 
     def _copy(self, workshop: Path, secret: keys.Secret | None, end: tuple[int, bytes], timeout: float) -> None:

@@ -36,7 +36,8 @@ class Clustered:
         """Raises ConfigurationError, GroupUnavailable, LogMismatch, KeyProblem."""
         # Not above: most servers have no cluster, and not the packages that one needs.
         try:
-            from veritydb.cluster.reaching import reach
+            from veritydb.cluster.client import Client
+            from veritydb.cluster.reaching import shared_stream
         except ImportError as error:
             raise ConfigurationError(
                 f"{path} is a copy of a stream that a cluster keeps, and a cluster needs more than is installed "
@@ -45,7 +46,9 @@ class Clustered:
         told = json.loads((folder / SHARED_FILE).read_text(encoding="utf-8"))
         self._name = str(told["name"])
         self._stream = bytes.fromhex(told["stream"])
-        self._client = reach(cluster)
+        self._client = shared_stream(cluster, self._name, str(path)).client
+        self._members = list(self._client.group.members.values()) if isinstance(self._client, Client) else None
+        """None: the stream is in NATS, whose servers are asked nothing here."""
         self._db = Connection(str(path), key=key, cluster=cluster, stream=self._name, check_same_thread=False)
         self._local = LocalQuorum()
         self._reached = 0
@@ -53,13 +56,15 @@ class Clustered:
 
     def __call__(self, folder: Path) -> Quorum:
         """Return how far the stream is agreed, and how many nodes take connections. Raises Error, OSError."""
-        members = list(self._client.group.members.values())
-        needed = len(members) // 2 + 1
         try:
             end = self._client.end(self._stream, timeout=SECONDS)
             durable, agreed = (-1 if end is None else end[0] - 1), True
         except GroupUnavailable:
             durable, agreed = self._local(folder).durable, False
+        members = self._members
+        if members is None:
+            return Quorum(members=None, needed=None, reached=None, durable=durable, stream=self._name)
+        needed = len(members) // 2 + 1
         if time.monotonic() - self._looked > FRESH_SECONDS:
             with concurrent.futures.ThreadPoolExecutor(len(members)) as pool:
                 self._reached = sum(pool.map(_takes_connections, members))
