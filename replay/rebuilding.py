@@ -66,14 +66,16 @@ def rebuild(
     The new file is encrypted under the same key as ``source``. ``at`` is the last offset to apply or the last moment
     (ISO 8601). ``register`` names a function that registers what the schema needs: :mod:`veritydb.replay.registering`.
 
-    Raises ConfigurationError if ``target`` exists or ``at`` names nothing in the log; LogMissing, LogDamaged,
-    KeyMissing and WrongKey as reading a log does; MissingFunction and ReplayMismatch as applying it does. No
-    ``target`` is left.
+    Raises ConfigurationError if ``target`` exists, its folder does not, or ``at`` names nothing in the log;
+    LogMissing, LogDamaged, KeyMissing and WrongKey as reading a log does; MissingFunction and ReplayMismatch as
+    applying it does. No ``target`` is left.
     """
     started = time.monotonic()
     path = Path(target)
     if path.exists():
         raise ConfigurationError(f"{path} exists; nothing was written")
+    if not path.parent.is_dir():
+        raise ConfigurationError(f"there is no folder {path.parent}; nothing was written")
     load(register)  # A name that cannot be imported is found before anything is made.
     source_path = Path(source)
     folder = source_path if source_path.is_dir() else log_folder(source_path)

@@ -1,4 +1,4 @@
-"""What the command line says of files whose log, keys, or whole existence is missing: the truth, and what to do."""
+"""What the command line says of what is missing (a log, its keys, a file, a part of an argument): the truth."""
 
 from __future__ import annotations
 
@@ -128,3 +128,16 @@ def test_a_database_that_has_its_log_is_not_adopted_under_another_name(plain: Pa
         assert (ran.code, "already, with its log" in ran.err) == (2, True)
         assert not target.exists()
         plain.write_bytes(b"")
+
+
+@pytest.mark.parametrize("hash_", ["", "5f0c", "5f" * 31, "5f" * 33])
+def test_what_is_no_whole_hash_is_not_told_as_a_log_that_was_cut(hash_: str, plain: Path) -> None:
+    """A script whose variable is empty has made a mistake; nobody has touched the log."""
+    ran = command("verify", plain, "--chain-only", "--expect", hash_)
+    assert (ran.code, "64 hexadecimal digits" in ran.err) == (2, True)
+    assert command("verify", plain, "--chain-only", "--expect", "5f" * 32).code == 1
+
+
+def test_replay_names_the_folder_that_is_not_there(plain: Path) -> None:
+    ran = command("replay", plain, plain.parent / "nowhere" / "out.db")
+    assert (ran.code, f"there is no folder {plain.parent / 'nowhere'}" in ran.err) == (2, True)
