@@ -97,7 +97,8 @@ class Messages:
             raise GroupUnavailable(f"NATS refused to be read: {refused}") from None
         record: bytes = message.data or b""
         if not record:
-            return Tombstone(sequence, str((message.headers or {}).get(GIVEN_UP, "")))
+            headers: dict[str, str] = message.headers or {}
+            return Tombstone(sequence, headers.get(GIVEN_UP, ""))
         try:
             return Stored(sequence, record, unpack_header(record[:HEADER_SIZE]))
         except Malformed as bad:
