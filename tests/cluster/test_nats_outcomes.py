@@ -50,7 +50,10 @@ def commit_when_it_can_be_told(db, text):
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
-            return commit(db, text)
+            db.execute("BEGIN IMMEDIATE")  # Which settles what became of the last one.
+            if text not in texts(db):
+                db.execute("INSERT INTO notes (text) VALUES (?)", (text,))
+            return db.commit()
         except (OutcomeUnknown, GroupUnavailable):
             assert time.monotonic() < deadline
 

@@ -64,12 +64,12 @@ def test_a_stream_that_does_not_is_refused(changed, why):
     assert why in (problem(**changed) or "")
 
 
-@pytest.mark.parametrize("version", ["2.10.0", "2.12.1", "3.0.0-beta", "v2.15.2"])
+@pytest.mark.parametrize("version", ["2.10.0", "2.12.1", "3.0.0-beta", "v2.15.2", "<nats server v2.15.1>"])
 def test_a_server_from_2_10_on_can_sync_before_it_acknowledges(version):
     assert version_problem(version) is None
 
 
-@pytest.mark.parametrize("version", ["2.9.10", "1.0", "0.0.0-unknown", "", "x"])
+@pytest.mark.parametrize("version", ["2.9.10", "1.0", "<nats server v2.9.10>", "0.0.0-unknown", "", "x"])
 def test_an_older_one_cannot(version):
     assert "sync_interval came with 2.10" in (version_problem(version) or "")
 
@@ -136,7 +136,7 @@ def test_what_cannot_be_kept_is_refused_before_anything_is_written(nats, tmp_pat
             veritydb.connect(path, key=KEY, cluster=address, stream="always").close()
     assert (tmp_path / "clinic.db-log").exists() is ("cannot be seen" in caplog.text)
     with pytest.raises(ConfigurationError, match="sync='always' is asked for"):
-        veritydb.connect(path, key=KEY, cluster=f"{address}&monitors={nats.monitor()}", stream="always2")
+        veritydb.connect(tmp_path / "b.db", key=KEY, cluster=f"{address}&monitors={nats.monitor()}", stream="always2")
 
 
 def test_a_stream_that_somebody_else_has_made_otherwise_is_refused(nats, tmp_path):

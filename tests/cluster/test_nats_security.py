@@ -102,7 +102,7 @@ def test_who_asks_for_tls_says_nothing_to_a_server_that_does_not(tmp_path, at):
         thread = threading.Thread(target=serve, args=(listening,), daemon=True)
         thread.start()
         with pytest.raises(GroupUnavailable, match=r"(?i)secure connection"):
-            at(f"tls://app:{PASSWORD}@127.0.0.1:{listening.getsockname()[1]}", timeout=0.5)
+            at(f"tls://app:{PASSWORD}@127.0.0.1:{listening.getsockname()[1]}", timeout=3)
         listening.shutdown(socket.SHUT_RDWR)
         thread.join()
     assert heard == b""

@@ -54,7 +54,7 @@ def stream_problem(config: StreamConfig, *, subject: str, replicas: int) -> str 
 
 def version_problem(version: str) -> str | None:
     """Return why a server of this version cannot sync before it acknowledges; None if it can be told to."""
-    found = re.match(r"v?(\d+)\.(\d+)", version)
+    found = re.search(r"(\d+)\.(\d+)", version)  # The client library writes <nats server v2.12.1>.
     if found is None or (int(found[1]), int(found[2])) < SYNC_SINCE:
         return (
             f"the NATS server is {version or 'of an unknown version'}, and sync_interval came with 2.10: it "
