@@ -51,6 +51,16 @@ class People:
         self._trust: int | None = None
         self._next = max(members) + 1
 
+    @property
+    def counting(self) -> set[int]:
+        """Of all who may be needed now: the members, and those of an epoch that is asked for or has hardly begun."""
+        return {one for group in self._world.atlas.groups for one in group}.union(self._wished.get(self.epoch, ()))
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it is not known for sure who the members are: the next epoch was asked for, or has hardly begun."""
+        return self.changing or self.epoch in self._wished
+
     # What they are wished to do
 
     def wish_more(self) -> None:

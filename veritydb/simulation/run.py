@@ -191,9 +191,8 @@ class Run:
 
     def _choose_core(self) -> tuple[int, ...]:
         world, people = self.world, self.world.people
-        if people.changing:  # Nobody may be sure yet that the old members are not needed any more.
-            counting = {one for group in world.atlas.groups for one in group}
-            return tuple(sorted(one for one in counting if not world.nodes[one].lost))
+        if people.waiting:  # Nobody may be sure yet whose quorum is needed.
+            return tuple(sorted(one for one in people.counting if not world.nodes[one].lost))
         everyone = sorted(people.members)
         chance = world.chance.split("core")
         sizes = QUORUMS[len(everyone)]

@@ -129,10 +129,10 @@ class Storing(Core):
     def _pump_writes(self) -> None:
         """Begin writes in the order of their ops, so many at a time as :mod:`veritydb.vsr.recovery` reckons with.
 
-        And none so far above the first that never was durable here: were that one torn by a crash, recovery could not
-        believe that it had been under way together with what is whole above it.
+        And none so far above the first that never was durable here, whether its header is known or not: were that one
+        torn by a crash, recovery could not believe that it had been under way together with what is whole above it.
         """
-        limit = self.op_max
+        limit = min(self.op_max, max(self.durable_to, self.commit_min) + self.options.pipeline_max)
         for op in sorted(self._unwritten) if len(self._unwritten) > 1 else tuple(self._unwritten):
             if op > self.commit_min:
                 limit = min(limit, op + self.options.pipeline_max - 1)
@@ -172,13 +172,12 @@ class Storing(Core):
             slot = self._slot(written.op)
             self.durable[slot] = written
             self.faulty.discard(slot)
-            current = self._is_durable(written.op)
+            current, before = self._is_durable(written.op), self.durable_to
             if current:
                 self._unwritten.discard(written.op)
+                self._advance_durable()  # What waited for this one may be written now.
             self._free_slot(slot)
             if current:
-                before = self.durable_to
-                self._advance_durable()
                 self._on_durable(before)
         elif isinstance(what, _Invalidation):
             slot = self._slot(what.op)
@@ -224,6 +223,8 @@ class Storing(Core):
             self.commit_checksum = header.checksum
             self._out.append(Committed(header, outputs))
             self._on_applied(header, entry, outputs)
+            if op > self.durable_to:
+                self._pump_writes()  # Something older has rotted, and is not waited for.
             self.bodies.pop(op - self.options.cached_max, None)
             if header.kind is Kind.RECONFIGURE:
                 self._on_members(header, entry.body)
