@@ -492,12 +492,12 @@ class ViewChange(Repairing):
         self.head_uncertain = False
         self._sync = None
         self.state = kernel.restore(self._next_snapshot)
-        before, self.commit_min, self.commit_checksum = self.commit_min, point.op, point.checksum
+        # What was not committed here may be another log's than the one that the snapshot stands for.
+        committed = min(self.commit_min, point.op - 1)
+        self.headers = {op: header for op, header in self.headers.items() if op <= committed}
+        self.commit_min, self.commit_checksum = point.op, point.checksum
         self.commit_max = point.op
         self.retained = max(self.retained, point.op)
-        # What was not committed here may be another log's than the one that the snapshot stands for.
-        committed = min(before, point.op - 1)
-        self.headers = {op: header for op, header in self.headers.items() if op <= committed}
         self.bodies.clear()
         self._unwritten.clear()
         self._install_suffix(message.headers)
