@@ -132,6 +132,8 @@ def test_a_synchronized_read_needs_the_group(two):
 
 
 class Unreachable:
+    linearizable = True
+
     def end(self, stream, *, timeout):
         raise GroupUnavailable("nobody answers")
 
