@@ -223,8 +223,8 @@ class Storing(Core):
             self.commit_checksum = header.checksum
             self._out.append(Committed(header, outputs))
             self._on_applied(header, entry, outputs)
-            if op > self.durable_to:
-                self._pump_writes()  # Something older has rotted, and is not waited for.
+            if self._unwritten:
+                self._pump_writes()  # Something may have been too far above what was committed.
             self.bodies.pop(op - self.options.cached_max, None)
             if header.kind is Kind.RECONFIGURE:
                 self._on_members(header, entry.body)
