@@ -106,7 +106,10 @@ class Servers:
         process.wait()
 
     def pause(self, number: int = 1) -> None:
-        self.processes[number].send_signal(signal.SIGSTOP)
+        process = self.processes[number]
+        process.send_signal(signal.SIGSTOP)
+        while not all(_stands_still(stat) for stat in Path(f"/proc/{process.pid}/task").glob("*/stat")):
+            time.sleep(0.001)
 
     def resume(self, number: int = 1) -> None:
         self.processes[number].send_signal(signal.SIGCONT)
@@ -124,3 +127,8 @@ def servers(folder: Path, count: int = 1, **more: str) -> Generator[Servers]:
         yield made
     finally:
         made.close()
+
+
+def _stands_still(stat: Path) -> bool:
+    """Whether a thread has stopped: a signal is taken some time after it was sent."""
+    return stat.read_text().rpartition(")")[2].split()[0] == "T"
