@@ -90,8 +90,10 @@ class TransactionTooLarge(DataError):
     ``size`` is what it has and ``limit`` what there may be, in bytes, where a cluster sets the limit; else None.
     """
 
-    size: int | None = None
-    limit: int | None = None
+    def __init__(self, message: str, *, size: int | None = None, limit: int | None = None) -> None:
+        super().__init__(message)
+        self.size = size
+        self.limit = limit
 
 
 class LogUnavailable(OperationalError):

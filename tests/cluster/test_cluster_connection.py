@@ -29,19 +29,7 @@ from veritydb.errors import (
     GroupUnavailable,
     LogMismatch,
     OutcomeUnknown,
-    WrongKey,
 )
-
-
-def test_what_one_machine_commits_another_one_reads(machines):
-    a = begin(machines)
-    with a:
-        a.execute("INSERT INTO notes (text) VALUES ('from a')")
-    with contextlib.closing(a), contextlib.closing(machines.connect("b")) as b:
-        assert seen(b, 1) == ["from a"]
-        with b:
-            b.execute("INSERT INTO notes (text) VALUES ('from b')")
-        assert seen(a, 2) == ["from a", "from b"]
 
 
 def test_the_group_has_what_was_committed(machines):
@@ -59,13 +47,6 @@ def test_an_empty_folder_and_the_key_are_all_that_a_new_machine_needs(machines):
         assert len(texts(db)) == 1000
 
 
-def test_another_key_opens_nothing_and_leaves_nothing(machines):
-    begin(machines).close()
-    with pytest.raises(WrongKey):
-        machines.connect("b", key="another")
-    assert not (machines.path / "b" / "clinic.db-log").exists()
-
-
 def test_an_unencrypted_stream_takes_no_key(machines, tmp_path):
     machines.connect("plain", stream=machines.stream + " plain", key=None).close()
     follower.stop_all()
@@ -74,24 +55,6 @@ def test_an_unencrypted_stream_takes_no_key(machines, tmp_path):
     for machine in ("plain", "b"):
         (machines.path / machine).rename(tmp_path.parent / f"{machine} {os.urandom(3).hex()}")
     begin(machines).close()
-
-
-def test_who_is_late_gets_a_conflict_after_the_file_has_caught_up(machines):
-    a, b = begin(machines), machines.connect("b")
-    with contextlib.closing(a), contextlib.closing(b):
-        catch_up(b)
-        b.execute("INSERT INTO notes (text) VALUES ('late')")  # Its transaction is open, and keeps the follower out.
-        with a:
-            a.execute("INSERT INTO notes (text) VALUES ('first')")
-        with pytest.raises(ConflictError) as conflict:
-            b.commit()
-        assert conflict.value.next_offset == a.last_offset + 1
-        assert conflict.value.sqlite_errorname == "SQLITE_BUSY_SNAPSHOT"
-        assert not b.in_transaction
-        assert texts(b) == ["first"]
-        with b:
-            b.execute("INSERT INTO notes (text) VALUES ('again')")
-        assert seen(a, 2) == ["first", "again"]
 
 
 def test_a_bare_statement_tries_again_by_itself(machines):
@@ -412,13 +375,6 @@ def test_a_copy_is_not_written_without_its_cluster(machines):
         veritydb.connect(path, key=KEY)
     with contextlib.closing(veritydb.connect(f"file:{path}?mode=ro", uri=True, key=KEY)) as db:
         assert texts(db) == []
-
-
-def test_a_copy_of_another_stream_is_refused(machines):
-    begin(machines).close()
-    follower.stop_all()
-    with pytest.raises(LogMismatch, match="is a copy of stream"):
-        machines.connect("a", stream="another")
 
 
 def test_a_database_of_one_machine_is_not_shared_by_the_way(machines, tmp_path):

@@ -12,32 +12,18 @@ import nats as library
 import pytest
 
 import veritydb
-from tests.cluster.machines import KEY, begin, catch_up, reach_of, seen, texts
+from tests.cluster.machines import KEY, begin, reach_of, seen, texts
 from tests.support.life import RAW
 from tests.test_guides import NATS as GUIDE
 from tests.test_guides import blocks
 from veritydb import follower
 from veritydb.errors import (
     ConfigurationError,
-    ConflictError,
-    LogMismatch,
     NotSupportedError,
     TransactionTooLarge,
-    WrongKey,
 )
 from veritydb.nats import NatsConfig, sequencer
 from veritydb.nats.messages import MSG_ID
-
-
-def test_what_one_machine_commits_another_one_reads(in_nats):
-    a = begin(in_nats)
-    with a:
-        a.execute("INSERT INTO notes (text) VALUES ('from a')")
-    with contextlib.closing(a), contextlib.closing(in_nats.connect("b")) as b:
-        assert seen(b, 1) == ["from a"]
-        with b:
-            b.execute("INSERT INTO notes (text) VALUES ('from b')")
-        assert seen(a, 2) == ["from a", "from b"]
 
 
 def test_what_goes_through_nats_is_rebuilt_from_the_copy(life, nats):
@@ -62,28 +48,6 @@ def test_a_new_machine_reads_a_long_stream(in_nats, monkeypatch):
                 a.execute("INSERT INTO notes (text) VALUES (?)", (str(number),))
     with contextlib.closing(in_nats.connect("new")) as db:
         assert texts(db) == [str(number) for number in range(40)]
-
-
-def test_another_key_opens_nothing_and_leaves_nothing(in_nats):
-    begin(in_nats).close()
-    with pytest.raises(WrongKey):
-        in_nats.connect("b", key="another")
-    assert not (in_nats.path / "b" / "clinic.db-log").exists()
-
-
-def test_who_is_late_gets_a_conflict_after_the_file_has_caught_up(in_nats):
-    a, b = begin(in_nats), in_nats.connect("b")
-    with contextlib.closing(a), contextlib.closing(b):
-        catch_up(b)
-        b.execute("INSERT INTO notes (text) VALUES ('late')")  # Its transaction is open, and keeps the follower out.
-        with a:
-            a.execute("INSERT INTO notes (text) VALUES ('first')")
-        with pytest.raises(ConflictError):
-            b.commit()
-        assert texts(b) == ["first"]
-        with b:
-            b.execute("INSERT INTO notes (text) VALUES ('again')")
-        assert texts(b) == ["first", "again"]
 
 
 def test_bare_statements_of_several_machines_all_get_through(in_nats):
@@ -183,13 +147,6 @@ def test_the_variable_says_which_nats_it_is(in_nats, nats, monkeypatch):
     monkeypatch.setenv("VERITYDB_STREAM", in_nats.stream)
     with contextlib.closing(veritydb.connect(in_nats.file("a"), key=KEY)) as db:
         assert reach_of(db).name == in_nats.stream
-
-
-def test_a_copy_of_another_stream_is_refused(in_nats):
-    begin(in_nats).close()
-    follower.stop_all()
-    with pytest.raises(LogMismatch, match="is a copy of stream"):
-        in_nats.connect(stream="another")
 
 
 @pytest.mark.parametrize("name", ["a.b", "a b", "", "ä", "x" * 65, "*", "a/b"])

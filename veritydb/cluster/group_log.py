@@ -180,12 +180,12 @@ class GroupLog(Log):
         size = len(header) + (parts.length if parts is not None else 0) + len(tail)
         limit = self.client.record_max
         if size > limit:
-            error = TransactionTooLarge(
+            raise TransactionTooLarge(
                 f"the transaction has {size:,} bytes, and {limit:,} go through a cluster at once; it was rolled back, "
-                "do it in parts"
+                "do it in parts",
+                size=size,
+                limit=limit,
             )
-            error.size, error.limit = size, limit
-            raise error
         pieces = [header, tail]
         if parts is not None:
             pieces[1:1] = [parts.stored(number) for number in range(parts.count)]

@@ -204,12 +204,12 @@ class NatsSequencer:
         limits = [client.max_payload, info.config.max_msg_size or -1]
         limit = min(each for each in limits if each > 0) - HEADERS_MAX
         if size > limit:
-            error = TransactionTooLarge(
+            raise TransactionTooLarge(
                 f"the transaction has {size:,} bytes, and {limit:,} go through NATS at once (max_payload of the "
-                "server, max_msg_size of the stream); it was rolled back, do it in parts"
+                "server, max_msg_size of the stream); it was rolled back, do it in parts",
+                size=size,
+                limit=limit,
             )
-            error.size, error.limit = size, limit
-            raise error
 
     # Did it commit?
 
