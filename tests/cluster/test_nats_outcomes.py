@@ -20,6 +20,7 @@ from veritydb.chain import HEADER_SIZE, ZERO_HASH, Kind, chain_hash, pack_header
 from veritydb.errors import ConfigurationError, GroupUnavailable, LogMismatch, LogUnavailable, OutcomeUnknown
 from veritydb.nats import sequencer
 from veritydb.nats.config import read_address
+from veritydb.nats.link import Link
 from veritydb.nats.sequencer import NatsSequencer
 
 pytestmark = needed
@@ -283,6 +284,24 @@ def test_a_full_stream_rolls_back(machines, server):
             commit(db, "x" * 100_000)
         commit(db, "small, too")
         assert texts(db) == ["small", "small, too"]
+
+
+def test_a_connection_that_is_closed_late_does_not_break_the_one_after_it(server):
+    link = Link(read_address(server.address, {}))
+
+    def connected():
+        return link.connected(time.monotonic() + PATIENCE)
+
+    late = link.wait(connected, PATIENCE)
+    link._client = None  # It was given up, and the library has not yet said that it is closed.
+    assert link.wait(connected, PATIENCE) is not late
+    link.wait(late.close, PATIENCE)
+
+    def question():
+        return link.ask(lambda client, _: client.jetstream().account_info(), subject="", deadline=time.monotonic() + 3)
+
+    assert link.wait(question, PATIENCE).streams == 0
+    link.close()
 
 
 def test_a_cluster_whose_leader_is_killed_goes_on_and_loses_nothing(tmp_path):

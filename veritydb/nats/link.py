@@ -55,6 +55,30 @@ class _Broken(Exception):
 
 class _Client(Client):
     tls_demanded = False
+    broken: asyncio.Future[None]
+    """Done when the client is no longer of use, or has been told that it may not do something.
+
+    It is the client's own: the library says late of one that was given up that it is closed.
+    """
+
+    def renew(self) -> None:
+        """Begin to wait for the next bad news."""
+        self.broken = asyncio.get_running_loop().create_future()
+        self.broken.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    async def lose(self) -> None:
+        """Take note that it is closed."""
+        if not self.broken.done():
+            self.broken.set_exception(_Broken("the connection was lost"))
+
+    async def hear(self, error: Exception) -> None:
+        """Take note of what the server complains of; only a permission is a question's business."""
+        if "permissions violation" in str(error).lower():
+            broken = self.broken
+            if broken.done():
+                return
+            self.renew()
+            broken.set_exception(NotPermitted(f"{str(error).removeprefix('nats: ')}; nothing was written"))
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         # The first that a server says, and before anything is said to it.
@@ -74,8 +98,6 @@ class Link:
         self._client: _Client | None = None
         self._servers = list(self.config.servers)
         self._dialling: asyncio.Lock | None = None
-        self._broken: asyncio.Future[None] | None = None
-        """Done when the client that there is now is no longer of use, or has been told that it may not do something."""
         self._waiting: set[concurrent.futures.Future[Any]] = set()
         self._stopped = False
         self._pid = os.getpid()
@@ -136,7 +158,7 @@ class Link:
             try:
                 client = await self.connected(deadline)
                 sent = True
-                return await self._attempt(question(client, min(left, patience)), subject)
+                return await self._attempt(client, question(client, min(left, patience)), subject)
             except NotPermitted as error:
                 if uncertain:
                     raise GroupUnavailable(f"NATS refused, but may have done before what was asked: {error}") from None
@@ -159,22 +181,21 @@ class Link:
                     patience = min(2 * patience, PATIENCE[1])
             await asyncio.sleep(PAUSE)
 
-    async def connected(self, deadline: float) -> Client:
+    async def connected(self, deadline: float) -> _Client:
         """Return a client that is connected. Raises TimeoutError, NotPermitted, and what says why it is not."""
         if self._dialling is None:
             self._dialling = asyncio.Lock()
         async with self._dialling:
-            if self._client is None or self._client.is_closed:
+            if self._client is None or self._client.is_closed or self._client.broken.done():
                 self._client = await self._dial(deadline)
             return self._client
 
-    async def _attempt(self, answer: Awaitable[_T], subject: str) -> _T:
+    async def _attempt(self, client: _Client, answer: Awaitable[_T], subject: str) -> _T:
         """Wait for an answer, or for the news that there will be none."""
         asked = asyncio.ensure_future(answer)
         try:
             while True:
-                assert self._broken is not None
-                broken = self._broken
+                broken = client.broken
                 both: set[asyncio.Future[Any]] = {asked, broken}
                 await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
                 if asked.done():
@@ -199,8 +220,7 @@ class Link:
             self._servers.append(server)
             client = _Client()
             client.tls_demanded = config.tls or config.authority is not None or config.certificate is not None
-            self._broken = broken = asyncio.get_running_loop().create_future()
-            broken.add_done_callback(lambda done: done.cancelled() or done.exception())
+            client.renew()
             options = self._identity()
             if client.tls_demanded:
                 options["tls"] = self._context()
@@ -212,8 +232,8 @@ class Link:
                         allow_reconnect=False,
                         connect_timeout=CONNECT_SECONDS,
                         no_echo=True,
-                        error_cb=self._hear,
-                        closed_cb=self._lose,
+                        error_cb=client.hear,
+                        closed_cb=client.lose,
                         **options,
                     )
             except BaseException as error:
@@ -253,18 +273,6 @@ class Link:
                 f"the certificates for NATS cannot be used: {error}; nothing was written"
             ) from None
         return context
-
-    async def _hear(self, error: Exception) -> None:
-        """Take note of what the server complains of; only a permission is a question's business."""
-        if "permissions violation" in str(error).lower():
-            broken, self._broken = self._broken, asyncio.get_running_loop().create_future()
-            self._broken.add_done_callback(lambda done: done.cancelled() or done.exception())
-            if broken is not None and not broken.done():
-                broken.set_exception(NotPermitted(f"{str(error).removeprefix('nats: ')}; nothing was written"))
-
-    async def _lose(self) -> None:
-        if self._broken is not None and not self._broken.done():
-            self._broken.set_exception(_Broken("the connection was lost"))
 
     async def _hang_up(self) -> None:
         client, self._client = self._client, None
